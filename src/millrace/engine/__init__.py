@@ -1,0 +1,4 @@
+"""What a job is and how it moves: durable, on one machine or many.
+
+Knows no HTTP, no media and no workload; imports nothing of ours but the errors.
+"""
