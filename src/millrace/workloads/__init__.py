@@ -1,0 +1,51 @@
+"""The workloads that ship with Millrace, and the port through which others plug in.
+
+A workload is found by its entry point in the group ``millrace.workloads``, which names a
+``Plugin``. The server builds it from its section of the settings, gives it its HTTP face and hands
+its ``Workload`` to the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+from millrace.engine.workload import Workload
+
+if TYPE_CHECKING:
+    import typer
+    from fastapi import APIRouter
+
+    from millrace.server.services import Services
+
+
+class NoSettings(BaseModel):
+    """The settings of a workload that has none: any key in its section is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """What an entry point offers.
+
+    kind       name of the workload, of its section in the settings and of its entry point.
+    build      makes the engine's view of the workload from its settings.
+    settings   the model of its section; unknown keys in it stop the start.
+    router     its HTTP contract, mounted at the root; None: only ``POST /jobs`` reaches it.
+    errors     path prefixes whose errors are rendered by ``render_error`` (see server/errors.py).
+    commands   its subcommands for the command line, mounted as ``millrace KIND …``.
+    doctor     lines for ``millrace doctor``: what is missing and what it would add.
+    """
+
+    kind: str
+    build: Callable[[Any], Workload]
+    settings: type[BaseModel] = NoSettings
+    router: Callable[[Services, Any], APIRouter] | None = None
+    errors: tuple[str, ...] = ()
+    render_error: Callable[[int, str, str, dict[str, Any]], dict[str, Any]] | None = None
+    commands: Callable[[], typer.Typer] | None = None
+    doctor: Callable[[Any], list[tuple[str, bool, str]]] | None = None
