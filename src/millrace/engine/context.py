@@ -1,0 +1,151 @@
+"""What a stage function sees of the engine: its item, progress, artifacts and warm models.
+
+A stage runs in a worker process. Everything it produces is written aside, below its work
+directory, and published by the engine together with its result, only if its lease still holds.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import time
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from millrace.engine.model import NewItem
+from millrace.errors import BadInput
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Returned by a stage to end its item as skipped (nothing was wrong, nothing to do)."""
+
+    reason: str
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Warm:
+    value: Any
+    close: Callable[[Any], None] | None
+    used: float
+
+
+class WarmModels:
+    """What a worker keeps loaded between items, dropped after it has been idle.
+
+    ``idle`` is in seconds. Not thread-safe: one worker runs one call at a time.
+    """
+
+    def __init__(self, idle: float = 300.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._idle = idle
+        self._clock = clock
+        self._warm: dict[Hashable, _Warm] = {}
+
+    def get(self, key: Hashable, load: Callable[[], T], close: Callable[[T], None] | None = None) -> T:
+        """Return the value kept under ``key``, loading it when it is not there yet."""
+        entry = self._warm.get(key)
+        if entry is None:
+            entry = self._warm[key] = _Warm(load(), close, self._clock())  # type: ignore[arg-type]
+        entry.used = self._clock()
+        value: T = entry.value
+        return value
+
+    def keys(self) -> list[str]:
+        """Return the names of what is loaded, for the scheduler's choice of a warm worker."""
+        return [str(key) for key in self._warm]
+
+    def drop_idle(self) -> int:
+        """Close what has been idle too long; return how many were dropped."""
+        now = self._clock()
+        stale = [key for key, entry in self._warm.items() if now - entry.used >= self._idle]
+        for key in stale:
+            self._drop(key)
+        return len(stale)
+
+    def clear(self) -> None:
+        """Close everything."""
+        for key in list(self._warm):
+            self._drop(key)
+
+    def _drop(self, key: Hashable) -> None:
+        entry = self._warm.pop(key)
+        if entry.close is not None:
+            entry.close(entry.value)
+
+
+@dataclass(slots=True)
+class StageContext:
+    """One item at one stage.
+
+    job, idx, name   which item.
+    input            what the item was created with.
+    options, meta    of its job.
+    results          stage name → result of the stages already finished.
+    stage, attempt   this stage's name, and which attempt it is (from 1).
+    settings         the workload's own section of the settings.
+    site             the server's settings that stages need (media roots, fetch limits, models).
+    slots            how many cores (or other slots) the call may use.
+    workdir          an empty directory of its own, removed afterwards.
+    """
+
+    job: str
+    idx: int
+    name: str
+    stage: str
+    attempt: int
+    input: Mapping[str, Any]
+    options: Mapping[str, Any]
+    meta: Mapping[str, Any]
+    results: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    site: Mapping[str, Any]
+    slots: int
+    workdir: Path
+    models: WarmModels
+    _report: Callable[[float, str], None]
+    _add: Callable[[list[NewItem]], None]
+    _fetch_blob: Callable[[str, Path], Path]
+    _written: dict[str, str] = field(default_factory=dict)
+
+    def progress(self, fraction: float, phase: str = "") -> None:
+        """Report how far the stage is: 0–1, clamped; ``phase`` in the contract's words. Cheap to call."""
+        self._report(min(1.0, max(0.0, fraction)), phase)
+
+    def artifact(self, name: str, media_type: str | None = None) -> Path:
+        """Return the path to write an artifact to; it is published when the stage succeeds.
+
+        ``name`` must be a plain file name. The media type is guessed from it unless given.
+        """
+        if not name or name in (".", "..") or "/" in name or "\0" in name:
+            raise ValueError(f"an artifact's name must be a plain file name, not {name!r}")
+        self._written[name] = media_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
+        out = self.workdir / "artifacts"
+        out.mkdir(exist_ok=True)
+        return out / name
+
+    def local(self, key: str, name: str | None = None) -> Path:
+        """Return a local path of a stored blob: an upload, or an artifact of an earlier stage.
+
+        It must not be written to: with the directory store it is the blob itself.
+        """
+        return self._fetch_blob(key, self.workdir / (name or Path(key).name))
+
+    def published(self, name: str) -> Path:
+        """Return a local path of an artifact that an earlier stage of this item published."""
+        for result in self.results.values():
+            key = (result or {}).get("_artifacts", {}).get(name)
+            if key is not None:
+                return self.local(key, name)
+        raise BadInput(f"no earlier stage published {name!r}", code="internal_error")
+
+    def model(self, key: Hashable, load: Callable[[], T], close: Callable[[T], None] | None = None) -> T:
+        """Return a model that is loaded once a worker and unloaded when idle."""
+        return self.models.get(key, load, close)
+
+    def add_items(self, items: Iterable[NewItem]) -> None:
+        """Plan stages only: add items to the job. Send them in batches of some hundreds."""
+        self._add(list(items))
