@@ -1,0 +1,291 @@
+"""What an operator can set, with safe defaults. Knows how settings look, not where they come from.
+
+``millrace.settings_sources`` reads them from the file, the environment and the flags. Every model
+refuses unknown keys and cannot be changed once made. Sizes are in bytes, times in seconds.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    SerializeAsAny,
+    field_validator,
+    model_validator,
+)
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from millrace.errors import SettingsError
+
+Model = TypeVar("Model", bound=BaseModel)
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 - resolve() would follow symlinks
+
+
+Directory = Annotated[Path, AfterValidator(_absolute)]
+Bytes = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use: its affinity, less where a cgroup quota says so."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            cores = min(cores, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        return cores
+    return cores
+
+
+def nvidia_devices() -> int:
+    """Return how many NVIDIA devices the kernel shows; no library is loaded for it."""
+    return sum(1 for entry in Path("/dev").glob("nvidia*") if entry.name.removeprefix("nvidia").isdigit())
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a server bound to ``host`` can be reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Section(BaseModel):
+    """A group of settings: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class BlobSettings(Section):
+    """Where uploads and artifacts live.
+
+    location    a directory (default: ``blobs`` in the data directory) or ``s3://bucket[/prefix]``.
+    endpoint    URL of an S3 server that is not AWS (MinIO, Ceph, …), asked in path style.
+    region, access_key, secret_key   for S3; without keys the environment's AWS credentials are used.
+    cache_bytes how much of what was read from S3 is kept on local disk.
+    """
+
+    location: str | None = None
+    endpoint: str | None = None
+    region: str = "us-east-1"
+    access_key: SecretStr | None = None
+    secret_key: SecretStr | None = None
+    cache_bytes: Annotated[int, Field(ge=0)] = 4 * GIB
+
+    @model_validator(mode="after")
+    def _s3_only(self) -> BlobSettings:
+        if self.location is not None and "://" in self.location and not self.location.startswith("s3://"):
+            raise ValueError(f"blobs.location must be a directory or s3://bucket, not {self.location!r}")
+        if not self.is_s3 and (self.endpoint or self.access_key or self.secret_key):
+            raise ValueError(
+                "blobs.endpoint, access_key and secret_key need blobs.location to be s3://bucket"
+            )
+        if (self.access_key is None) != (self.secret_key is None):
+            raise ValueError("blobs.access_key and blobs.secret_key must be set together")
+        return self
+
+    @property
+    def is_s3(self) -> bool:
+        """Whether blobs are objects in a bucket rather than files in a directory."""
+        return (self.location or "").startswith("s3://")
+
+
+class SlotSettings(Section):
+    """How much may run at once, by what it takes. Automatic: cores; NVIDIA devices; cores + 2."""
+
+    cpu: Annotated[int, Field(ge=1, le=1024)] = Field(default_factory=available_cores)
+    gpu: Annotated[int, Field(ge=0, le=64)] = Field(default_factory=nvidia_devices)
+    io: Annotated[int, Field(ge=1, le=1024)] = Field(default_factory=lambda: available_cores() + 2)
+
+
+class LimitSettings(Section):
+    """The most that a request may carry.
+
+    upload_bytes   one uploaded file.
+    request_bytes  a whole multipart request.
+    body_bytes     a body that is not multipart (JSON, with images inside it as base64).
+    parts          files and fields of one multipart request.
+    """
+
+    upload_bytes: Bytes = 8 * GIB
+    request_bytes: Bytes = 32 * GIB
+    body_bytes: Bytes = 256 * MIB
+    parts: Annotated[int, Field(gt=0)] = 2000
+
+
+class FetchSettings(Section):
+    """How inputs given as URLs are fetched; the same words as ``fetch.FetchPolicy``.
+
+    allow_private  whether addresses that are not public (loopback, private, link-local, …) may be reached.
+    ports          the ports that may be asked; empty: any.
+    max_bytes      the largest answer taken.
+    deadline       seconds for everything, redirects included.
+    redirects      how many are followed, each checked like the first address.
+    """
+
+    allow_private: bool = False
+    ports: tuple[Port, ...] = (80, 443, 8080, 8443)
+    max_bytes: Bytes = 8 * GIB
+    deadline: Seconds = 600.0
+    redirects: Annotated[int, Field(ge=0, le=10)] = 3
+
+
+class WebhookSettings(Section):
+    """How webhooks are sent out.
+
+    allow_private  whether they may go to addresses that are not public.
+    ports          the ports they may go to; empty: any.
+    attempts       how often a delivery is tried before it is given up.
+    delay          seconds before the second attempt; tripled each time, ``max_delay`` at most, with jitter.
+    timeout        seconds for one attempt.
+    secret         signs every delivery as Standard Webhooks say (``whsec_…`` or any text); unset: unsigned.
+    """
+
+    allow_private: bool = False
+    ports: tuple[Port, ...] = ()
+    attempts: Annotated[int, Field(ge=1, le=50)] = 8
+    delay: Seconds = 5.0
+    max_delay: Seconds = 6 * 3600.0
+    timeout: Seconds = 15.0
+    secret: SecretStr | None = None
+
+
+class RetentionSettings(Section):
+    """When finished jobs are deleted.
+
+    ttl     seconds from a job's end, for every workload; unset: each workload's own.
+    sweep   seconds between two looks for what has expired.
+    """
+
+    ttl: Seconds | None = None
+    sweep: Seconds = 60.0
+
+
+class LogSettings(Section):
+    """What is logged: from which level up, and as text for people or JSON for machines."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+class Settings(Section):
+    """All settings of a server. Paths become absolute, relative ones from where it was started.
+
+    host, port         where it listens; port 0: any free one.
+    data_dir           database, blobs and temporary files, unless said otherwise.
+    tmp_dir            work directories, and the ``batches`` of transcripts.
+    models_dir         directories with the weights of models.
+    media_roots        the only directories below which local paths are read.
+    database           SQLAlchemy URL; default: SQLite in the data directory.
+    require_auth       whether every request but health needs the token; by default only where the
+                       host can be reached from other machines.
+    bearer_token       that token.
+    idle_unload        seconds after which a worker drops a model that nobody used.
+    workloads          one section per workload, checked against that workload's own model. In the
+                       file and the environment these stand at the top level, under the workload's name.
+    """
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    data_dir: Directory = Path("data")
+    tmp_dir: Directory = Field(default_factory=lambda data: data.get("data_dir", Path("data")) / "tmp")
+    models_dir: Directory = Path("models")
+    media_roots: tuple[Directory, ...] = ()
+    database: str = Field(
+        default_factory=lambda data: f"sqlite:///{data.get('data_dir', Path('data')) / 'millrace.db'}"
+    )
+    require_auth: bool = Field(default_factory=lambda data: not is_loopback(data.get("host", "")))
+    bearer_token: SecretStr | None = None
+    idle_unload: Seconds = 300.0
+    blobs: BlobSettings = BlobSettings()
+    slots: SlotSettings = Field(default_factory=SlotSettings)
+    limits: LimitSettings = LimitSettings()
+    fetch: FetchSettings = FetchSettings()
+    webhooks: WebhookSettings = WebhookSettings()
+    retention: RetentionSettings = RetentionSettings()
+    log: LogSettings = LogSettings()
+    workloads: Mapping[str, SerializeAsAny[BaseModel]] = Field(default_factory=dict)
+
+    @field_validator("media_roots")
+    @classmethod
+    def _roots_exist(cls, roots: tuple[Path, ...]) -> tuple[Path, ...]:
+        for root in roots:
+            if not root.is_dir():
+                raise ValueError(f"the media root {root} is not a directory")
+        return roots
+
+    @field_validator("database")
+    @classmethod
+    def _known_database(cls, url: str) -> str:
+        try:
+            backend = make_url(url).get_backend_name()
+        except ArgumentError:
+            raise ValueError("the database must be a URL such as postgresql://user@host/name") from None
+        if backend not in ("sqlite", "postgresql"):
+            raise ValueError(f"the database must be sqlite or postgresql, not {backend}")
+        return url
+
+    @model_validator(mode="after")
+    def _token_where_needed(self) -> Settings:
+        if self.require_auth and not self.token:
+            why = "require_auth is on"
+            if not is_loopback(self.host):
+                why = f"the host {self.host} can be reached from other machines, so a token is required"
+            raise ValueError(f"{why} but bearer_token is not set: set BEARER_TOKEN, or REQUIRE_AUTH=false")
+        return self
+
+    @property
+    def token(self) -> str:
+        """The bearer token in clear; empty when there is none."""
+        return self.bearer_token.get_secret_value() if self.bearer_token else ""
+
+    @property
+    def database_url(self) -> URL:
+        """The database as SQLAlchemy takes it, PostgreSQL through psycopg."""
+        url = make_url(self.database)
+        return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+
+    @property
+    def blob_location(self) -> str:
+        """Where blobs live: ``s3://…``, or an absolute directory."""
+        if self.blobs.location is None:
+            return str(self.data_dir / "blobs")
+        return self.blobs.location if self.blobs.is_s3 else str(_absolute(Path(self.blobs.location)))
+
+    def workload(self, kind: str, model: type[Model]) -> Model:
+        """Return the section of the workload ``kind``, or the defaults of ``model`` where none was read."""
+        section = self.workloads.get(kind)
+        if section is None:
+            return model()
+        if not isinstance(section, model):
+            raise SettingsError(f"the section {kind!r} holds {type(section).__name__}, not {model.__name__}")
+        return section
+
+    def site(self) -> dict[str, Any]:
+        """Return what stages may see of the settings, as ``StageContext.site``: plain JSON, no secret."""
+        return {
+            "data_dir": str(self.data_dir),
+            "tmp_dir": str(self.tmp_dir),
+            "models_dir": str(self.models_dir),
+            "media_roots": [str(root) for root in self.media_roots],
+            "idle_unload": self.idle_unload,
+            "limits": self.limits.model_dump(mode="json"),
+            "fetch": self.fetch.model_dump(mode="json"),
+        }
