@@ -7,6 +7,7 @@ directory, and published by the engine together with its result, only if its lea
 from __future__ import annotations
 
 import mimetypes
+import shutil
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from millrace.engine.model import NewItem
-from millrace.errors import BadInput
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ class WarmModels:
         """Return the value kept under ``key``, loading it when it is not there yet."""
         entry = self._warm.get(key)
         if entry is None:
-            entry = self._warm[key] = _Warm(load(), close, self._clock())  # type: ignore[arg-type]
+            entry = self._warm[key] = _Warm(load(), close, self._clock())
         entry.used = self._clock()
         value: T = entry.value
         return value
@@ -77,39 +77,74 @@ class WarmModels:
             entry.close(entry.value)
 
 
-@dataclass(slots=True)
 class StageContext:
     """One item at one stage.
 
-    job, idx, name   which item.
+    job, idx, name   which item; ``uid`` its own id where the contract gave it one.
     input            what the item was created with.
     options, meta    of its job.
     results          stage name → result of the stages already finished.
-    stage, attempt   this stage's name, and which attempt it is (from 1).
+    stage, attempt   this stage's name, and which attempt at it this is (from 1).
     settings         the workload's own section of the settings.
     site             the server's settings that stages need (media roots, fetch limits, models).
     slots            how many cores (or other slots) the call may use.
-    workdir          an empty directory of its own, removed afterwards.
+    models           what the worker keeps warm; see ``model``.
     """
 
-    job: str
-    idx: int
-    name: str
-    stage: str
-    attempt: int
-    input: Mapping[str, Any]
-    options: Mapping[str, Any]
-    meta: Mapping[str, Any]
-    results: Mapping[str, Any]
-    settings: Mapping[str, Any]
-    site: Mapping[str, Any]
-    slots: int
-    workdir: Path
-    models: WarmModels
-    _report: Callable[[float, str], None]
-    _add: Callable[[list[NewItem]], None]
-    _fetch_blob: Callable[[str, Path], Path]
-    _written: dict[str, str] = field(default_factory=dict)
+    def __init__(
+        self,
+        *,
+        job: str,
+        idx: int,
+        name: str,
+        stage: str,
+        input: Mapping[str, Any],
+        workdir: Path,
+        attempt: int = 1,
+        uid: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        meta: Mapping[str, Any] | None = None,
+        results: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        site: Mapping[str, Any] | None = None,
+        slots: int = 1,
+        models: WarmModels | None = None,
+        report: Callable[[float, str], None] = lambda fraction, phase: None,
+        add: Callable[[list[NewItem]], None] = lambda items: None,
+        fetch_blob: Callable[[str, Path], Path] | None = None,
+        published: Mapping[str, str] | None = None,
+    ) -> None:
+        """Hand an item to a stage. Everything but the first six has a harmless default, for tests."""
+        self.job = job
+        self.idx = idx
+        self.name = name
+        self.uid = uid
+        self.stage = stage
+        self.attempt = attempt
+        self.input = input
+        self.options: Mapping[str, Any] = options or {}
+        self.meta: Mapping[str, Any] = meta or {}
+        self.results: Mapping[str, Any] = results or {}
+        self.settings: Mapping[str, Any] = settings or {}
+        self.site: Mapping[str, Any] = site or {}
+        self.slots = slots
+        self.models = models if models is not None else WarmModels()
+        self.written: dict[str, str] = {}
+        self._workdir = workdir
+        self._report = report
+        self._add = add
+        self._fetch_blob = fetch_blob
+        self._published: Mapping[str, str] = published or {}
+
+    @property
+    def workdir(self) -> Path:
+        """A directory of the item's own, made when first asked for and removed afterwards."""
+        self._workdir.mkdir(parents=True, exist_ok=True)
+        return self._workdir
+
+    def clean(self) -> None:
+        """Remove the work directory."""
+        shutil.rmtree(self._workdir, ignore_errors=True)
 
     def progress(self, fraction: float, phase: str = "") -> None:
         """Report how far the stage is: 0–1, clamped; ``phase`` in the contract's words. Cheap to call."""
@@ -122,7 +157,7 @@ class StageContext:
         """
         if not name or name in (".", "..") or "/" in name or "\0" in name:
             raise ValueError(f"an artifact's name must be a plain file name, not {name!r}")
-        self._written[name] = media_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
+        self.written[name] = media_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
         out = self.workdir / "artifacts"
         out.mkdir(exist_ok=True)
         return out / name
@@ -132,15 +167,19 @@ class StageContext:
 
         It must not be written to: with the directory store it is the blob itself.
         """
+        if self._fetch_blob is None:
+            raise LookupError(f"no store to read {key!r} from")
         return self._fetch_blob(key, self.workdir / (name or Path(key).name))
 
     def published(self, name: str) -> Path:
-        """Return a local path of an artifact that an earlier stage of this item published."""
-        for result in self.results.values():
-            key = (result or {}).get("_artifacts", {}).get(name)
-            if key is not None:
-                return self.local(key, name)
-        raise BadInput(f"no earlier stage published {name!r}", code="internal_error")
+        """Return a local path of an artifact that an earlier stage of this item published.
+
+        Raises:
+            LookupError: no earlier stage published it.
+        """
+        if name not in self._published:
+            raise LookupError(f"no earlier stage published {name!r}")
+        return self.local(self._published[name], name)
 
     def model(self, key: Hashable, load: Callable[[], T], close: Callable[[T], None] | None = None) -> T:
         """Return a model that is loaded once a worker and unloaded when idle."""

@@ -65,6 +65,8 @@ class NewJob:
                   kind holds the same scope, one above or one below it.
     idempotency   ``(key, body hash)``; see ``Engine.submit``.
     callbacks     webhooks to send when the job ends: see ``deliveries.py``.
+    owns          key prefixes in the artifact store (its uploads) that are deleted with the job.
+    ttl           seconds from its end until it is deleted; None: the workload's.
     meta          the contract's own facts about the job, never read by the engine.
     """
 
@@ -81,6 +83,7 @@ class NewJob:
     scope: str | None = None
     idempotency: tuple[str, str] | None = None
     callbacks: Sequence[Mapping[str, Any]] = ()
+    owns: Sequence[str] = ()
     ttl: float | None = None
 
 
@@ -106,8 +109,8 @@ class Counts:
 class Job:
     """A job as stored. ``seq`` orders jobs by creation; ``stages`` names those it goes through.
 
-    ``progress`` is 0–1 over all items and stages, weighted by size; ``eta`` seconds from now or
-    None while no pace is known.
+    ``progress`` is 0–1 over all items and stages, weighted by size; ``eta_at`` when it is likely to
+    end, or None while no pace is known.
     """
 
     seq: int
@@ -123,9 +126,11 @@ class Job:
     stages: tuple[str, ...]
     options: dict[str, Any]
     meta: dict[str, Any]
+    callbacks: tuple[dict[str, Any], ...]
+    owns: tuple[str, ...]
     counts: Counts
     progress: float
-    eta: float | None
+    eta_at: float | None
     error: dict[str, Any] | None
     scope: str | None
     created_at: float

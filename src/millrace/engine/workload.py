@@ -74,6 +74,7 @@ class Workload:
     on_restart        ``resume``: a job goes on after a restart of the server; ``fail``: what was
                       queued or running then fails with code ``interrupted``.
     ttl               seconds from a job's end until it is deleted; None: kept.
+    artifact_key      where artifacts are kept in the store: a format of ``job, idx, uid, name``.
     """
 
     kind: str
@@ -86,6 +87,7 @@ class Workload:
     fails_when: Literal["any", "all"] = "all"
     on_restart: Literal["resume", "fail"] = "resume"
     ttl: float | None = 7 * 86400.0
+    artifact_key: str = "jobs/{job}/{idx}/{name}"
 
     def stage_names(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the names of the stages that a job with these options goes through."""
@@ -93,7 +95,9 @@ class Workload:
 
     def stage(self, name: str) -> Stage:
         """Return the stage of that name (``plan`` included); KeyError if there is none."""
-        for stage in (*self.stages, *((self.plan,) if self.plan else ())):
+        if self.plan is not None and self.plan.name == name:
+            return self.plan
+        for stage in self.stages:
             if stage.name == name:
                 return stage
         raise KeyError(f"workload {self.kind!r} has no stage {name!r}")

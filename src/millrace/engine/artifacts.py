@@ -1,0 +1,52 @@
+"""The port through which the engine keeps files, without knowing where they live."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A file that a worker has written aside durably, not yet published."""
+
+    name: str
+    staged: str
+    bytes: int
+    sha256: str
+    media_type: str
+
+
+class ArtifactStore(Protocol):
+    """Where artifacts and inputs live.
+
+    A worker stages a file under a key of its own attempt; the engine publishes it when it commits
+    the attempt's result, and only then is it seen by anybody. All methods block.
+    """
+
+    def stage(self, path: Path, staged: str) -> tuple[int, str]:
+        """Worker side: store the file durably under the staged key; return (bytes, sha256 hex).
+
+        The file may be moved rather than copied.
+        """
+        ...
+
+    def publish(self, staged: str, key: str) -> None:
+        """Engine side: make a staged file visible under its final key, atomically, replacing an older one.
+
+        Publishing again what was already published (after a crash in between) is not an error.
+        """
+        ...
+
+    def discard(self, prefix: str) -> None:
+        """Delete the blob of that key, and all below ``prefix + "/"``; absence is not an error."""
+        ...
+
+    def local_path(self, key: str, scratch: Path) -> Path:
+        """Return a local path with the blob's content: the blob itself, or a copy written to ``scratch``."""
+        ...
+
+    def descriptor(self) -> dict[str, Any]:
+        """Return what a worker process needs to open the same store: JSON-able, given to ``open_store``."""
+        ...

@@ -1,0 +1,157 @@
+"""The Executor port: who runs stage calls, and what they report back.
+
+A call is one stage for one or more items under one lease. The engine hands calls out, and polls
+for reports; an executor never touches the database. Every executor must pass the conformance
+suite in ``tests/engine``.
+
+The contract, beyond the types:
+
+* A call that was submitted ends in exactly one ``Ended`` or ``Lost``, and nothing of that call is
+  reported afterwards. Only then is its slot free again.
+* ``Done`` comes at most once an item. Items without one when the call is lost were not finished.
+* After ``kill`` the call's processes are dead, children included, before ``Lost`` is reported.
+* A worker that dies takes only its own call with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from millrace.engine.artifacts import Staged
+from millrace.engine.lifecycle import Verdict
+from millrace.engine.model import NewItem
+from millrace.engine.store import Claimed
+from millrace.engine.workload import Stage
+
+
+@dataclass(slots=True)
+class Call:
+    """One dispatch. ``lease`` identifies it and fences its writes; ``options`` and ``meta`` are JSON text.
+
+    ``artifacts`` maps idx → name → key of what the items have published so far.
+    """
+
+    lease: int
+    job: str
+    kind: str
+    stage: Stage
+    options: str
+    meta: str
+    items: list[Claimed]
+    slots: int = 1
+    artifacts: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """An item is so far: fraction 0–1 of its present stage."""
+
+    lease: int
+    idx: int
+    fraction: float
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A plan call found items."""
+
+    lease: int
+    items: list[NewItem]
+
+
+@dataclass(slots=True)
+class Done:
+    """An item's stage ended by itself. ``results`` is all its results so far as JSON text, None if unchanged.
+
+    ``error`` is ``{code, message, details, retryable, backend}`` for ``failed``.
+    """
+
+    lease: int
+    idx: int
+    verdict: Verdict
+    results: str | None
+    error: dict[str, Any] | None
+    artifacts: list[Staged]
+    started_at: float
+    finished_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """All items of the call are done; its slot is free."""
+
+    lease: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The call's worker is gone and so is the call. ``blame``: whether its item may have killed it."""
+
+    lease: int
+    reason: str
+    blame: bool
+
+
+Report = Progress | Added | Done | Ended | Lost
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A worker as people see it. ``warm`` names the models it keeps loaded."""
+
+    name: str
+    pid: int
+    state: str
+    kind: str | None
+    stage: str | None
+    since: float
+    calls: int
+    warm: tuple[str, ...] = ()
+
+
+class Executor(Protocol):
+    """Runs calls; used from the engine's thread alone, but for ``wake`` and ``workers``."""
+
+    @property
+    def slots(self) -> Mapping[str, int]:
+        """How many slots of each resource there are."""
+        ...
+
+    def start(self) -> None:
+        """Make workers ready."""
+        ...
+
+    def submit(self, call: Call) -> None:
+        """Run a call. The engine never has more running than there are slots."""
+        ...
+
+    def kill(self, lease: int, reason: str) -> None:
+        """Stop a call at once, its processes included; ``Lost`` follows with that reason and no blame."""
+        ...
+
+    def poll(self, timeout: float | None) -> Sequence[Report]:
+        """Wait up to ``timeout`` seconds (None: until something comes) for reports, or for ``wake``."""
+        ...
+
+    def wake(self) -> None:
+        """Make ``poll`` return; from any thread."""
+        ...
+
+    def worker_of(self, lease: int) -> str:
+        """Name the worker that runs (or last ran) a call."""
+        ...
+
+    def forget(self, lease: int) -> None:
+        """Drop what is remembered of a call that has ended or was lost."""
+        ...
+
+    def workers(self) -> list[WorkerInfo]:
+        """Describe the workers."""
+        ...
+
+    def stop(self) -> None:
+        """Kill everything that runs."""
+        ...

@@ -1,0 +1,265 @@
+"""Decides what may run next: by priority, then age, within slots and limits, item by item.
+
+It holds what is unfinished in memory, as numbers per job and stage; the items themselves stay in
+the database until they are claimed. Used from the engine's thread alone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from millrace.engine.breaker import Breaker
+from millrace.engine.model import State
+from millrace.engine.store import PLAN_STAGE, JobRow
+from millrace.engine.workload import Stage, Workload
+
+CHUNK_SECONDS = 0.02
+"""How long a chunk of small items may take: the grain of priorities and cancellation."""
+
+_PACE_WEIGHT = 0.2
+
+
+@dataclass(slots=True)
+class Load:
+    """What of a job is unfinished at one stage.
+
+    size     the summed size of its items there.
+    wake     when the first of its queued items may run (0: now).
+    """
+
+    queued: int = 0
+    running: int = 0
+    size: float = 0.0
+    wake: float = 0.0
+
+
+@dataclass(slots=True)
+class ActiveJob:
+    """An unfinished job: its row, its workload, and what is left of it at each stage."""
+
+    row: JobRow
+    workload: Workload
+    stages: tuple[Stage, ...]
+    loads: dict[int, Load] = field(default_factory=lambda: defaultdict(Load))
+    eta_checked: float = 0.0
+
+    def stage(self, index: int) -> Stage:
+        """Return the stage at an index; the plan stage at ``PLAN_STAGE``."""
+        if index == PLAN_STAGE:
+            assert self.workload.plan is not None
+            return self.workload.plan
+        return self.stages[index]
+
+    @property
+    def running_items(self) -> int:
+        """How many of its items run now, the plan call not counted."""
+        return self.row.running
+
+    @property
+    def limit(self) -> int | None:
+        """How many of its items may run at once."""
+        return self.row.parallelism or self.workload.parallelism
+
+    def open_stages(self) -> Iterator[int]:
+        """Yield the stages that have queued items and whose gate is open, the most advanced first."""
+        plan = self.loads.get(PLAN_STAGE)
+        if plan and plan.queued:
+            yield PLAN_STAGE
+        if self.workload.policy == "item_first":
+            for index in range(len(self.stages) - 1, -1, -1):
+                if self.loads[index].queued:
+                    yield index
+            return
+        last = 1 if self.row.planning else len(self.stages)
+        for index in range(last):
+            load = self.loads[index]
+            if load.queued or load.running:
+                if load.queued:
+                    yield index
+                return
+
+    def queued_again(self, index: int, size: float, wake: float) -> None:
+        """Count an item (back) into a stage's queue."""
+        load = self.loads[index]
+        load.wake = min(load.wake, wake) if load.queued else wake
+        load.queued += 1
+        load.size += size
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """The scheduler's choice: up to ``limit`` items of that stage, on that many slots."""
+
+    job: ActiveJob
+    stage: int
+    limit: int
+    slots: int
+
+
+@dataclass(slots=True)
+class Pace:
+    """How long one item of a stage takes, in seconds, and one unit of size: running averages."""
+
+    seconds: float
+    per_size: float
+
+    def learn(self, seconds: float, size: float) -> None:
+        """Take one more item into account."""
+        self.seconds += _PACE_WEIGHT * (seconds - self.seconds)
+        self.per_size += _PACE_WEIGHT * (seconds / max(size, 1e-9) - self.per_size)
+
+
+class Scheduler:
+    """What is unfinished, and what of it may start."""
+
+    def __init__(self, slots: Mapping[str, int]) -> None:
+        self.slots = slots
+        self.used: dict[str, int] = defaultdict(int)
+        self.jobs: dict[str, ActiveJob] = {}
+        self.paused: dict[str, Literal["paused", "draining"]] = {}
+        self.breakers: dict[tuple[str, str], Breaker] = defaultdict(Breaker)
+        self.paces: dict[tuple[str, str], Pace] = {}
+        self._order: list[ActiveJob] | None = None
+
+    def add(self, job: ActiveJob) -> None:
+        """Take a job in."""
+        self.jobs[job.row.id] = job
+        self._order = None
+
+    def remove(self, job_id: str) -> None:
+        """Let a finished job go."""
+        if self.jobs.pop(job_id, None) is not None:
+            self._order = None
+
+    def reorder(self) -> None:
+        """Note that a priority changed."""
+        self._order = None
+
+    def clear(self) -> None:
+        """Forget all jobs, to take them in again."""
+        self.jobs.clear()
+        self._order = None
+
+    @property
+    def ordered(self) -> list[ActiveJob]:
+        """All jobs, the most urgent first, the older first among equals."""
+        if self._order is None:
+            self._order = sorted(self.jobs.values(), key=lambda job: (-job.row.priority, job.row.seq))
+        return self._order
+
+    def pick(self, now: float) -> Pick | None:
+        """Return what to claim next, or None when nothing may start."""
+        if all(self.used[resource] >= number for resource, number in self.slots.items()):
+            return None
+        seen: dict[str, int] = defaultdict(int)
+        for job in self.ordered:
+            row, workload = job.row, job.workload
+            if row.held or row.cancel_requested or self.paused.get(row.kind) == "paused":
+                continue
+            seen[row.kind] += 1
+            if workload.max_running_jobs is not None and seen[row.kind] > workload.max_running_jobs:
+                continue
+            for index in job.open_stages():
+                pick = self._offer(job, index, now)
+                if pick is not None:
+                    return pick
+        return None
+
+    def _offer(self, job: ActiveJob, index: int, now: float) -> Pick | None:
+        stage = job.stage(index)
+        load = job.loads[index]
+        free = self.slots.get(stage.resource, 0) - self.used[stage.resource]
+        if free <= 0 or load.wake > now:
+            return None
+        room = load.queued
+        if index != PLAN_STAGE and job.limit is not None:
+            room = min(room, job.limit - job.running_items)
+            if room <= 0:
+                return None
+        breaker = self.breakers.get((job.row.kind, stage.name))
+        if breaker is not None and breaker.open:
+            if not breaker.allows(now):
+                return None
+            return Pick(job, index, 1, 1)
+        slots = 1
+        if stage.max_slots > 1:
+            slots = max(1, min(stage.max_slots, free // max(1, min(room, free))))
+        return Pick(job, index, self._chunk(job.row.kind, stage, room, free), slots)
+
+    def _chunk(self, kind: str, stage: Stage, room: int, free: int) -> int:
+        pace = self.paces.get((kind, stage.name))
+        if stage.chunk <= 1 or pace is None:
+            return 1
+        fits = int(CHUNK_SECONDS / max(pace.seconds, 1e-6))
+        # What is left is shared out over the free slots rather than given to one worker.
+        return max(1, min(stage.chunk, fits, -(-room // free)))
+
+    def taken(self, pick: Pick, number: int) -> None:
+        """Note what was claimed of a pick."""
+        row, load = pick.job.row, pick.job.loads[pick.stage]
+        load.queued -= number
+        load.running += number
+        if pick.stage != PLAN_STAGE:
+            row.queued -= number
+            row.running += number
+        self.used[pick.job.stage(pick.stage).resource] += pick.slots
+
+    def freed(self, resource: str, slots: int) -> None:
+        """Give slots back."""
+        self.used[resource] -= slots
+
+    def learn(self, kind: str, stage: str, seconds: float, size: float) -> None:
+        """Note how long an item took."""
+        pace = self.paces.get((kind, stage))
+        if pace is None:
+            self.paces[kind, stage] = Pace(seconds, seconds / max(size, 1e-9))
+        else:
+            pace.learn(seconds, size)
+
+    def eta(self, job: ActiveJob, now: float) -> float | None:
+        """Return when the job is likely to end, from the pace of its stages; None while one is unknown.
+
+        What is left of each stage, in size, times its pace, divided by what may run at once.
+        """
+        if job.row.planning or job.row.held:
+            return None
+        left = 0.0
+        carried = 0.0
+        for index, stage in enumerate(job.stages):
+            load = job.loads[index]
+            carried += load.size
+            if carried <= 0:
+                continue
+            pace = self.paces.get((job.row.kind, stage.name))
+            if pace is None:
+                return None
+            abreast = max(1, self.slots.get(stage.resource, 1))
+            if job.limit is not None:
+                abreast = min(abreast, job.limit)
+            left += carried * pace.per_size / min(abreast, max(1, job.row.queued + job.row.running))
+        return now + left
+
+    def next_wake(self, now: float) -> float | None:
+        """Return when something that waits for a time may start; None when nothing does."""
+        times = [
+            load.wake
+            for job in self.jobs.values()
+            for load in job.loads.values()
+            if load.queued and load.wake > now
+        ]
+        times += [b.probe_at for b in self.breakers.values() if b.probe_at is not None and b.probing is None]
+        return min(times, default=None)
+
+
+def load_of(job: ActiveJob, counts: list[tuple[int, State, int, float]]) -> None:
+    """Fill in what is left of a job from what the store counted."""
+    for index, state, number, size in counts:
+        load = job.loads[index]
+        if state is State.QUEUED:
+            load.queued += number
+        else:
+            load.running += number
+        load.size += size

@@ -1,0 +1,228 @@
+"""The tables. Alembic's migrations build them; a test holds the two against each other.
+
+Times are epoch seconds, flags 0 or 1, and JSON is kept as text, so that the hot statements can
+run on the raw driver of either database with the same parameters.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+metadata = MetaData()
+
+BigId = BigInteger().with_variant(Integer, "sqlite")
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("seq", BigId, primary_key=True, autoincrement=True),
+    Column("id", String(128), nullable=False, unique=True),
+    Column("kind", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("label", Text, nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    Column("parallelism", Integer),
+    Column("held", SmallInteger, nullable=False),
+    Column("planning", SmallInteger, nullable=False),
+    Column("cancel_requested", SmallInteger, nullable=False),
+    Column("stages", Text, nullable=False),
+    Column("options", Text, nullable=False),
+    Column("meta", Text, nullable=False),
+    Column("callbacks", Text, nullable=False),
+    Column("owns", Text, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("queued", Integer, nullable=False),
+    Column("running", Integer, nullable=False),
+    Column("succeeded", Integer, nullable=False),
+    Column("skipped", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("cancelled", Integer, nullable=False),
+    Column("size_total", Double, nullable=False),
+    Column("size_done", Double, nullable=False),
+    Column("eta_at", Double),
+    Column("error", Text),
+    Column("scope", Text),
+    Column("ttl", Double),
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("updated_at", Double, nullable=False),
+    Column("finished_at", Double),
+    Column("expires_at", Double),
+    Column("last_event", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+_ACTIVE = "state IN ('queued', 'running')"
+
+Index("jobs_by_kind", jobs.c.kind, jobs.c.seq)
+Index("jobs_by_state", jobs.c.state, jobs.c.seq)
+Index("jobs_by_update", jobs.c.updated_at, jobs.c.seq)
+Index(
+    "jobs_expiring",
+    jobs.c.expires_at,
+    sqlite_where=text("expires_at IS NOT NULL"),
+    postgresql_where=text("expires_at IS NOT NULL"),
+)
+Index(
+    "jobs_scope",
+    jobs.c.kind,
+    jobs.c.scope,
+    unique=True,
+    sqlite_where=text(f"scope IS NOT NULL AND {_ACTIVE}"),
+    postgresql_where=text(f"scope IS NOT NULL AND {_ACTIVE}"),
+)
+
+items = Table(
+    "items",
+    metadata,
+    Column("job", BigId, nullable=False),
+    Column("idx", Integer, nullable=False),
+    Column("uid", String(128)),
+    Column("key", Text),
+    Column("name", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("stage", SmallInteger, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("losses", Integer, nullable=False),
+    Column("lease", BigInteger, nullable=False),
+    Column("lease_until", Double),
+    Column("available_at", Double, nullable=False),
+    Column("size", Double, nullable=False),
+    Column("input", Text, nullable=False),
+    Column("results", Text),
+    Column("error", Text),
+    Column("progress", Double, nullable=False),
+    Column("phase", Text, nullable=False),
+    Column("started_at", Double),
+    Column("updated_at", Double, nullable=False),
+    Column("finished_at", Double),
+    PrimaryKeyConstraint("job", "idx"),
+    sqlite_with_rowid=False,
+)
+
+Index(
+    "items_ready",
+    items.c.job,
+    items.c.stage,
+    items.c.available_at,
+    items.c.idx,
+    sqlite_where=text("state = 'queued'"),
+    postgresql_where=text("state = 'queued'"),
+)
+Index(
+    "items_running",
+    items.c.job,
+    items.c.idx,
+    sqlite_where=text("state = 'running'"),
+    postgresql_where=text("state = 'running'"),
+)
+Index(
+    "items_failed",
+    items.c.job,
+    items.c.idx,
+    sqlite_where=text("state = 'failed'"),
+    postgresql_where=text("state = 'failed'"),
+)
+Index(
+    "items_by_uid",
+    items.c.uid,
+    unique=True,
+    sqlite_where=text("uid IS NOT NULL"),
+    postgresql_where=text("uid IS NOT NULL"),
+)
+Index(
+    "items_by_key",
+    items.c.job,
+    items.c.key,
+    unique=True,
+    sqlite_where=text("key IS NOT NULL"),
+    postgresql_where=text("key IS NOT NULL"),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("job", BigId, nullable=False),
+    Column("idx", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("stage", String(64), nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("finished_at", Double, nullable=False),
+    Column("worker", String(128), nullable=False),
+    PrimaryKeyConstraint("job", "idx", "attempt"),
+    sqlite_with_rowid=False,
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("job", BigId, nullable=False),
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), nullable=False),
+    Column("at", Double, nullable=False),
+    Column("type", String(32), nullable=False),
+    Column("idx", Integer),
+    Column("data", Text, nullable=False),
+    PrimaryKeyConstraint("job", "seq"),
+    sqlite_with_rowid=False,
+)
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("job", BigId, nullable=False),
+    Column("idx", Integer, nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("stage", String(64), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("media_type", String(255), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    PrimaryKeyConstraint("job", "idx", "name"),
+    sqlite_with_rowid=False,
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("key", String(512), primary_key=True),
+    Column("body", String(128), nullable=False),
+    Column("job", String(128), nullable=False),
+    Column("at", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+Index("idempotency_by_job", idempotency.c.job)
+
+records = Table(
+    "records",
+    metadata,
+    Column("seq", BigId, primary_key=True, autoincrement=True),
+    Column("namespace", String(64), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("data", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("records_by_key", records.c.namespace, records.c.key, records.c.seq)
+
+facts = Table(
+    "facts",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("value", Text, nullable=False),
+)

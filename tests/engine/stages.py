@@ -1,0 +1,73 @@
+"""Stage functions that the engine's tests and benchmarks run in real worker processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from millrace.engine.context import Skip, StageContext
+from millrace.engine.model import NewItem
+from millrace.errors import BadInput, StageError, Transient
+
+
+def noop(ctx: StageContext) -> None:
+    """Do nothing at all."""
+
+
+def act(ctx: StageContext) -> Mapping[str, Any] | Skip | None:
+    """Do what the item's input says; ``do`` may be a mapping of stage name → deed."""
+    deed = ctx.input.get("do", "echo")
+    if isinstance(deed, Mapping):
+        deed = deed.get(ctx.stage, "echo")
+    if deed == "echo":
+        return {"idx": ctx.idx, "stage": ctx.stage, "attempt": ctx.attempt}
+    if deed == "sleep":
+        time.sleep(ctx.input.get("seconds", 60))
+        return {"slept": True}
+    if deed == "write":
+        ctx.artifact("out.txt").write_text(f"{ctx.job} {ctx.idx} {ctx.stage}\n" * ctx.input.get("lines", 1))
+        return {"wrote": True}
+    if deed == "read":
+        return {"read": ctx.published("out.txt").read_text()}
+    if deed == "skip":
+        return Skip("nothing to do", {"why": "asked"})
+    if deed == "bad":
+        raise BadInput("this input is bad", code="bad_audio")
+    if deed == "flaky":
+        if ctx.attempt <= ctx.input.get("failures", 1):
+            raise Transient("not yet")
+        return {"attempt": ctx.attempt}
+    if deed == "broken":
+        raise StageError("the back end is broken")
+    if deed == "raise":
+        raise ValueError("unexpected")
+    if deed == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if deed == "progress":
+        for step in range(1, 6):
+            ctx.progress(step / 5, f"step {step}")
+            time.sleep(0.06)
+        return None
+    if deed == "eat":
+        return {"size": len(bytearray(ctx.input["bytes"]))}
+    if deed == "warm":
+        return {"model": ctx.model("model", lambda: os.urandom(8).hex()), "pid": os.getpid()}
+    if deed == "slots":
+        return {"slots": ctx.slots}
+    raise BadInput(f"no such deed: {deed!r}")
+
+
+def plan(ctx: StageContext) -> Mapping[str, Any]:
+    """Find as many items as the job's options say, in two batches that overlap."""
+    number = ctx.options["find"]
+    items = [
+        NewItem(name=f"found {n}", key=str(n), input=ctx.options.get("input", {})) for n in range(number)
+    ]
+    ctx.add_items(items[: number // 2 + 1])
+    if ctx.options.get("die_once") and ctx.attempt == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    ctx.add_items(items[number // 2 :])
+    return {"found": number}
