@@ -1,0 +1,92 @@
+"""What every store of blobs offers, and what a key may be."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from millrace.errors import InvalidRequest
+
+CHUNK = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A stored blob. ``etag`` is quoted, as HTTP wants it; ``modified`` seconds since the epoch."""
+
+    key: str
+    bytes: int
+    etag: str
+    modified: float
+
+
+class Blobs(Protocol):
+    """The port. Satisfies ``engine.artifacts.ArtifactStore``.
+
+    Errors: InvalidRequest for a key that is none; NotFound for a blob that is not there; Unavailable
+    when the store itself cannot be reached or is full.
+    """
+
+    def stage(self, path: Path, staged: str) -> tuple[int, str]:
+        """Store the file durably under the staged key; return (bytes, sha256 hex).
+
+        The file may be moved rather than copied; a symbolic or hard link is always copied.
+        """
+
+    def publish(self, staged: str, key: str) -> None:
+        """Make a staged blob visible under its final key at once, replacing an older one.
+
+        Doing it again after it was done is no error.
+        """
+
+    def put(self, path: Path, key: str) -> tuple[int, str]:
+        """Stage and publish in one call; return (bytes, sha256 hex)."""
+
+    def discard(self, prefix: str) -> None:
+        """Delete the blob ``prefix`` and all below ``prefix + "/"``; absence is no error."""
+
+    def local_path(self, key: str, scratch: Path) -> Path:
+        """Return a local file with the blob's content: the blob itself, or a copy at ``scratch``.
+
+        It must not be written to.
+        """
+
+    def path(self, key: str) -> Path | None:
+        """Return the file that the blob is, without copying; None where blobs are not files."""
+
+    def stat(self, key: str) -> Blob:
+        """Return the blob's size, etag and time."""
+
+    def chunks(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Yield the bytes from ``start`` up to, not including, ``end`` (None: the blob's end)."""
+
+    def list(self, prefix: str = "") -> Iterator[Blob]:
+        """Yield the blobs below ``prefix + "/"``, in no certain order."""
+
+    def check(self) -> None:
+        """Raise Unavailable unless a blob could be written now."""
+
+    def descriptor(self) -> dict[str, Any]:
+        """Return what ``open_store`` needs in another process: JSON-able, secrets included."""
+
+
+def check_key(key: str) -> str:
+    """Return ``key`` if it is one: plain names joined by ``/``; else InvalidRequest."""
+    for name in key.split("/"):
+        if name in ("", ".", "..") or len(name.encode("utf-8", "surrogatepass")) > 255:
+            raise InvalidRequest(f"{key[:300]!r} cannot name a blob: the part {name[:80]!r} is not allowed")
+        if any(ord(char) < 32 or ord(char) == 127 or 0xD800 <= ord(char) <= 0xDFFF for char in name):
+            raise InvalidRequest(f"{key[:300]!r} cannot name a blob: it holds a control character")
+    if len(key.encode()) > 1024:
+        raise InvalidRequest(f"a blob's key of {len(key.encode())} bytes is longer than the 1024 allowed")
+    return key
+
+
+def sha256_of(path: Path) -> tuple[int, str]:
+    """Return (bytes, sha256 hex) of a file."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+        return file.tell(), digest.hexdigest()

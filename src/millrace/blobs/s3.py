@@ -1,0 +1,202 @@
+"""Blobs as objects in a bucket on S3, MinIO, Ceph or another server that speaks S3."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+
+from millrace.blobs.cache import BlobCache
+from millrace.blobs.port import CHUNK, Blob, check_key
+from millrace.errors import NotFound, Unavailable
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store
+
+_SMALL = 8 * CHUNK
+# What S3 copies in one request (AWS, "CopyObject"); beyond it the bytes travel through here.
+_LARGEST_COPY = 5 * 1024**3
+
+
+@contextmanager
+def _store_errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise NotFound(f"there is no blob {what!r}") from None
+    except (BaseError, OSError) as error:
+        reason = str(error).partition("\n")[0][:300]
+        raise Unavailable(f"the blob store failed at {what!r}: {reason}") from error
+
+
+class S3Blobs:
+    """Blobs as objects in a bucket, ``s3://bucket/prefix``; what is read is kept in a bounded cache.
+
+    Without keys the environment's AWS credentials are used. ``endpoint`` is asked in path style.
+    """
+
+    def __init__(
+        self,
+        location: str,
+        *,
+        cache: Path,
+        cache_bytes: int = 0,
+        endpoint: str | None = None,
+        region: str = "us-east-1",
+        access_key: str | None = None,
+        secret_key: str | None = None,
+    ) -> None:
+        self._location = location
+        self._options = {
+            "cache_bytes": cache_bytes,
+            "endpoint": endpoint,
+            "region": region,
+            "access_key": access_key,
+            "secret_key": secret_key,
+        }
+        self._cache_at = cache
+        self._cache = BlobCache(cache, cache_bytes)
+        self._store = self._open()
+
+    def _open(self) -> S3Store:
+        from obstore.store import S3Store
+
+        parts = urlsplit(self._location)
+        options = self._options
+        config: dict[str, Any] = {"region": options["region"], "virtual_hosted_style_request": False}
+        for name, option in (
+            ("endpoint", "endpoint"),
+            ("access_key_id", "access_key"),
+            ("secret_access_key", "secret_key"),
+        ):
+            if options[option]:
+                config[name] = options[option]
+        # obstore's own ten retries over three minutes would hide a dead store from everybody.
+        return S3Store(
+            parts.netloc,
+            prefix=parts.path.strip("/") or None,
+            config=config,  # type: ignore[arg-type]
+            client_options={
+                "allow_http": True,
+                "connect_timeout": "5s",
+                "timeout": "1h",
+                "read_timeout": "60s",
+            },
+            retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=20)},
+        )
+
+    def stage(self, path: Path, staged: str) -> tuple[int, str]:
+        """See ``Blobs.stage``: read once, hashed and sent as it is read."""
+        check_key(staged)
+        with _store_errors(staged), path.open("rb") as file:
+            digest, size = hashlib.sha256(), 0
+            if path.stat().st_size <= _SMALL:
+                body = file.read()
+                digest.update(body)
+                size = len(body)
+                obstore.put(self._store, staged, body)
+                return size, digest.hexdigest()
+
+            def hashed() -> Iterator[bytes]:
+                nonlocal size
+                while chunk := file.read(CHUNK):
+                    digest.update(chunk)
+                    size += len(chunk)
+                    yield chunk
+
+            obstore.put(self._store, staged, hashed(), use_multipart=True, chunk_size=_SMALL)
+            return size, digest.hexdigest()
+
+    def publish(self, staged: str, key: str) -> None:
+        """See ``Blobs.publish``: copied inside the store, then the staged one deleted."""
+        check_key(staged)
+        check_key(key)
+        with _store_errors(staged):
+            try:
+                size = obstore.head(self._store, staged)["size"]
+            except FileNotFoundError:
+                obstore.head(self._store, key)
+                return
+            if size <= _LARGEST_COPY:
+                obstore.copy(self._store, staged, key)
+            else:
+                obstore.put(self._store, key, iter(obstore.get(self._store, staged)), chunk_size=16 * _SMALL)
+            obstore.delete(self._store, staged)
+
+    def put(self, path: Path, key: str) -> tuple[int, str]:
+        """See ``Blobs.put``: an object only appears once it is whole."""
+        return self.stage(path, key)
+
+    def discard(self, prefix: str) -> None:
+        """See ``Blobs.discard``."""
+        check_key(prefix)
+        with _store_errors(prefix):
+            for chunk in obstore.list(self._store, prefix, chunk_size=1000):
+                obstore.delete(self._store, [entry["path"] for entry in chunk])
+            obstore.delete(self._store, prefix)
+
+    def local_path(self, key: str, scratch: Path) -> Path:
+        """See ``Blobs.local_path``: a copy, through the cache."""
+        blob = self.stat(key)
+        scratch.parent.mkdir(parents=True, exist_ok=True)
+        return self._cache.copy(
+            f"{self._location}\0{key}\0{blob.etag}", blob.bytes, self.chunks(key), scratch
+        )
+
+    def path(self, key: str) -> None:
+        """See ``Blobs.path``: None, for objects are no files."""
+        check_key(key)
+
+    def stat(self, key: str) -> Blob:
+        """See ``Blobs.stat``."""
+        with _store_errors(key):
+            return self._blob(obstore.head(self._store, check_key(key)))
+
+    def chunks(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """See ``Blobs.chunks``."""
+        check_key(key)
+        if end is not None and end <= start:
+            return
+        with _store_errors(key):
+            wanted: Any = {"offset": start} if end is None else (start, end)
+            whole = start == 0 and end is None
+            got = obstore.get(self._store, key, options=None if whole else {"range": wanted})
+            for chunk in got.stream(min_chunk_size=CHUNK):
+                yield bytes(chunk)
+
+    def list(self, prefix: str = "") -> Iterator[Blob]:
+        """See ``Blobs.list``."""
+        if prefix:
+            check_key(prefix)
+        with _store_errors(prefix):
+            for chunk in obstore.list(self._store, prefix or None, chunk_size=1000):
+                yield from map(self._blob, chunk)
+
+    def check(self) -> None:
+        """See ``Blobs.check``."""
+        with _store_errors("a probe"):
+            probe = f".probe/{uuid.uuid4().hex}"
+            obstore.put(self._store, probe, b"millrace")
+            obstore.delete(self._store, probe)
+
+    def descriptor(self) -> dict[str, Any]:
+        """See ``Blobs.descriptor``."""
+        return {
+            "open": "millrace.blobs:open_store",
+            "location": self._location,
+            "cache": str(self._cache_at),
+            **self._options,
+        }
+
+    def _blob(self, entry: Mapping[str, Any]) -> Blob:
+        modified = entry["last_modified"].timestamp()
+        etag = entry["e_tag"] or f'"{modified}-{entry["size"]}"'
+        return Blob(entry["path"], entry["size"], etag, modified)

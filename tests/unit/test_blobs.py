@@ -1,0 +1,294 @@
+"""Blobs: the same behaviour of every store; whole or not there; keys never lead out."""
+
+import hashlib
+import os
+import threading
+
+import pytest
+from obstore.store import MemoryStore
+
+from millrace.blobs import DirectoryBlobs, check_key, open_blobs, open_store
+from millrace.blobs.cache import BlobCache
+from millrace.blobs.s3 import S3Blobs
+from millrace.errors import InvalidRequest, NotFound, Unavailable
+from millrace.settings import Settings
+
+
+class BlobsInMemory(S3Blobs):
+    """The bucket's code over obstore's own store in memory, where no S3 server is at hand."""
+
+    def _open(self):
+        return MemoryStore()
+
+
+@pytest.fixture(params=["directory", "memory"])
+def blobs(request, tmp_path):
+    if request.param == "directory":
+        return DirectoryBlobs(tmp_path / "blobs")
+    return BlobsInMemory("s3://bucket", cache=tmp_path / "cache", cache_bytes=10_000_000)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(content: bytes = b"content", name: str = "file"):
+        path = tmp_path / name
+        path.write_bytes(content)
+        return path
+
+    return write
+
+
+def content(blobs, key, **span) -> bytes:
+    return b"".join(blobs.chunks(key, **span))
+
+
+def keys(blobs, prefix="") -> list[str]:
+    return sorted(blob.key for blob in blobs.list(prefix))
+
+
+@pytest.mark.parametrize("size", [0, 7, 20_000_000])
+def test_a_staged_blob_is_seen_only_once_published(blobs, write, size):
+    body = os.urandom(1000) * (size // 1000) + b"x" * (size % 1000)
+    assert blobs.stage(write(body), "staging/1/a") == (size, hashlib.sha256(body).hexdigest())
+    with pytest.raises(NotFound):
+        blobs.stat("jobs/1/a")
+    blobs.publish("staging/1/a", "jobs/1/a")
+    assert blobs.stat("jobs/1/a").bytes == size
+    assert content(blobs, "jobs/1/a") == body
+    assert keys(blobs) == ["jobs/1/a"]
+
+
+def test_publishing_again_changes_nothing(blobs, write):
+    blobs.stage(write(), "staging/1/a")
+    blobs.publish("staging/1/a", "jobs/1/a")
+    before = blobs.stat("jobs/1/a")
+    blobs.publish("staging/1/a", "jobs/1/a")
+    assert blobs.stat("jobs/1/a") == before
+
+
+def test_publishing_what_was_never_staged_fails(blobs):
+    with pytest.raises(NotFound):
+        blobs.publish("staging/1/a", "jobs/1/a")
+
+
+def test_a_later_attempt_replaces_and_changes_the_etag(blobs, write):
+    blobs.put(write(b"one"), "a/b")
+    first = blobs.stat("a/b").etag
+    blobs.stage(write(b"two!"), "staging/2/b")
+    blobs.publish("staging/2/b", "a/b")
+    assert content(blobs, "a/b") == b"two!"
+    assert blobs.stat("a/b").etag != first
+    assert first.startswith('"')
+    assert first.endswith('"')
+
+
+@pytest.mark.parametrize(
+    ("span", "expected"),
+    [
+        ({"start": 3}, b"3456789"),
+        ({"start": 2, "end": 5}, b"234"),
+        ({"end": 4}, b"0123"),
+        ({"start": 5, "end": 5}, b""),
+        ({"start": 8, "end": 99}, b"89"),
+    ],
+)
+def test_ranges(blobs, write, span, expected):
+    blobs.put(write(b"0123456789"), "a")
+    assert content(blobs, "a", **span) == expected
+
+
+def test_discarding_takes_what_is_below_and_nothing_beside(blobs, write):
+    for key in ("jobs/1/0/a", "jobs/1/1/b", "jobs/10/0/c", "jobs/1x"):
+        blobs.put(write(), key)
+    blobs.discard("jobs/1")
+    assert keys(blobs) == ["jobs/10/0/c", "jobs/1x"]
+    blobs.discard("jobs/1x")
+    blobs.discard("jobs/1")
+    blobs.discard("never/was")
+    assert keys(blobs) == ["jobs/10/0/c"]
+
+
+def test_listing_below_a_prefix(blobs, write):
+    for key in ("a/1", "a/b/2", "ab/3"):
+        blobs.put(write(), key)
+    assert keys(blobs, "a") == ["a/1", "a/b/2"]
+    assert keys(blobs, "none") == []
+
+
+def test_a_local_path_has_the_content_whatever_happens_to_the_blob_cache(blobs, write, tmp_path):
+    blobs.put(write(b"abc"), "a/sound.mp3")
+    for n in range(3):
+        assert blobs.local_path("a/sound.mp3", tmp_path / "work" / f"{n}.mp3").read_bytes() == b"abc"
+    with pytest.raises(NotFound):
+        blobs.local_path("a/none", tmp_path / "work" / "none")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "/a",
+        "a/",
+        "a//b",
+        ".",
+        "..",
+        "../a",
+        "a/../b",
+        "a/./b",
+        "a\0b",
+        "a\nb",
+        "a\x7f",
+        "x" * 256,
+        "a/" * 600 + "a",
+        "a\ud800",
+    ],
+)
+def test_a_key_never_leads_out(blobs, write, key, tmp_path):
+    path = write()
+    for attempt in (
+        lambda: check_key(key),
+        lambda: blobs.stage(path, key),
+        lambda: blobs.publish("staging/a", key),
+        lambda: blobs.discard(key),
+        lambda: blobs.stat(key),
+        lambda: blobs.path(key),
+        lambda: content(blobs, key),
+        lambda: blobs.local_path(key, tmp_path / "scratch"),
+    ):
+        with pytest.raises(InvalidRequest):
+            attempt()
+    assert path.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["a b.mp3", "ü%41#?.srt", "日本.srt", "[1]{2}|^`\\.mp4", "..b", "x~y", "*.mp3", "%2e%2e"]
+)
+def test_odd_names_are_kept_as_they_are(blobs, write, name):
+    blobs.put(write(b"odd"), f"jobs/{name}")
+    assert content(blobs, f"jobs/{name}") == b"odd"
+    assert keys(blobs, "jobs") == [f"jobs/{name}"]
+
+
+def test_the_store_says_when_it_can_be_written(blobs):
+    blobs.check()
+    assert keys(blobs) == []
+
+
+def test_many_writers_and_a_sweeper_do_not_disturb_each_other(blobs, tmp_path):
+    problems = []
+
+    def work(worker: int) -> None:
+        try:
+            for n in range(20):
+                path = tmp_path / f"{worker}-{n}"
+                path.write_bytes(b"%d" % n)
+                blobs.stage(path, f"staging/{worker}-{n}/a")
+                blobs.publish(f"staging/{worker}-{n}/a", f"jobs/shared/{worker}/{n}/a")
+                if n % 2:
+                    blobs.discard(f"jobs/shared/{worker}/{n}")
+        except Exception as error:  # noqa: BLE001 - shown by the assertion below
+            problems.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    assert len(keys(blobs)) == 60
+
+
+def test_directory_moves_a_file_but_copies_what_others_still_hold(tmp_path, write):
+    blobs = DirectoryBlobs(tmp_path / "blobs")
+    own = write(b"own", "own")
+    blobs.put(own, "own")
+    assert not own.exists()
+
+    media = write(b"media", "media")
+    os.link(media, tmp_path / "hard")
+    (tmp_path / "soft").symlink_to(media)
+    for name in ("hard", "soft"):
+        blobs.put(tmp_path / name, name)
+        stored = blobs.path(name)
+        assert stored.read_bytes() == b"media"
+        assert not stored.is_symlink()
+        assert not stored.samefile(media)
+    assert media.read_bytes() == b"media"
+
+
+def test_directory_blobs_are_files_that_need_no_copy(tmp_path, write):
+    blobs = DirectoryBlobs(tmp_path / "blobs")
+    blobs.put(write(b"x"), "a/b")
+    assert blobs.local_path("a/b", tmp_path / "scratch") == tmp_path / "blobs" / "a" / "b"
+    with pytest.raises(NotFound):
+        blobs.path("a")
+
+
+def test_directory_leaves_no_empty_folders(tmp_path, write):
+    blobs = DirectoryBlobs(tmp_path / "blobs")
+    blobs.stage(write(), "staging/1/a")
+    blobs.publish("staging/1/a", "jobs/1/0/a")
+    blobs.discard("jobs/1")
+    assert list((tmp_path / "blobs").iterdir()) == []
+
+
+def test_objects_are_no_files(tmp_path, write):
+    blobs = BlobsInMemory("s3://bucket", cache=tmp_path / "cache", cache_bytes=100)
+    blobs.put(write(b"x"), "a/b")
+    assert blobs.path("a/b") is None
+
+
+def test_another_process_opens_the_same_store(tmp_path, write):
+    blobs = open_blobs(Settings(data_dir=tmp_path))
+    blobs.put(write(b"x"), "a")
+    assert content(open_store(blobs.descriptor()), "a") == b"x"
+
+
+def test_a_bucket_is_described_with_its_keys(tmp_path):
+    settings = Settings(
+        data_dir=tmp_path,
+        blobs={
+            "location": "s3://b/p",
+            "endpoint": "http://127.0.0.1:1",
+            "access_key": "k",
+            "secret_key": "s",
+        },
+    )
+    described = open_blobs(settings).descriptor()
+    assert open_store(described).descriptor() == described
+    assert (described["location"], described["secret_key"]) == ("s3://b/p", "s")
+
+
+def test_a_bucket_that_is_not_there_is_unavailable(tmp_path, write):
+    blobs = S3Blobs("s3://b", cache=tmp_path, endpoint="http://127.0.0.1:1", access_key="k", secret_key="s")
+    with pytest.raises(Unavailable):
+        blobs.check()
+
+
+def test_the_cache_drops_the_least_lately_used_and_never_what_was_handed_out(tmp_path):
+    cache = BlobCache(tmp_path / "cache", 100)
+    loads = []
+
+    def get(name: str, size: int = 40):
+        def load():
+            loads.append(name)
+            yield name.encode() * size
+
+        return cache.copy(name, size, load(), tmp_path / f"out-{name}-{len(loads)}")
+
+    first = get("a")
+    os.utime(next((tmp_path / "cache").iterdir()), (1, 1))
+    get("b"), get("b")
+    assert loads == ["a", "b"]
+    get("c")
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+    assert first.read_bytes() == b"a" * 40
+    get("b"), get("a")
+    assert loads == ["a", "b", "c", "a"]
+
+
+def test_what_is_too_large_for_the_cache_goes_past_it(tmp_path):
+    cache = BlobCache(tmp_path / "cache", 100)
+    out = cache.copy("big", 60, iter([b"x" * 60]), tmp_path / "out")
+    assert out.read_bytes() == b"x" * 60
+    assert not (tmp_path / "cache").exists()
