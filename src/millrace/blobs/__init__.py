@@ -41,8 +41,8 @@ def open_blobs(settings: Settings) -> Blobs:
 def open_store(descriptor: Mapping[str, Any]) -> Blobs:
     """Open the store that another process described."""
     options = {name: value for name, value in descriptor.items() if name != "open"}
-    if "directory" in options:
-        return DirectoryBlobs(Path(options["directory"]))
+    if "root" in options:
+        return DirectoryBlobs(Path(options["root"]))
     from millrace.blobs.s3 import S3Blobs
 
     return S3Blobs(**{**options, "cache": Path(options["cache"])})

@@ -41,6 +41,8 @@ class DirectoryBlobs:
                 _make_directories(aside.parent)
                 shutil.copyfile(path, aside)
                 path = aside
+            # A moved file keeps its own time, by which sweeping would take it for an old leftover.
+            os.utime(path)
             size, digest = sha256_of(path)
             _flush(path)
             self._rename(path, target)
@@ -120,7 +122,7 @@ class DirectoryBlobs:
 
     def descriptor(self) -> dict[str, Any]:
         """See ``Blobs.descriptor``."""
-        return {"open": "millrace.blobs:open_store", "directory": str(self._root)}
+        return {"open": "millrace.blobs:open_store", "root": str(self._root)}
 
     def _blob(self, path: Path, key: str) -> Blob:
         found = path.stat()
