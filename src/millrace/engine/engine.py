@@ -16,8 +16,9 @@ from typing import Any, Literal, TypeVar
 from millrace.engine.artifacts import ArtifactStore
 from millrace.engine.events import Feed
 from millrace.engine.executors import Executor, WorkerInfo
-from millrace.engine.loop import EngineLoop, Round
+from millrace.engine.loop import EngineLoop
 from millrace.engine.model import Artifact, Event, Item, Job, NewJob, StageRun, State
+from millrace.engine.round import Round
 from millrace.engine.scheduler import ActiveJob
 from millrace.engine.store import PLAN_STAGE, JobPage, JobQuery, JobRow, KindStats, Record, Store
 from millrace.engine.workload import Workload
@@ -79,7 +80,7 @@ class Engine:
         self._executor = executor
         self._clock = clock
         self.loop = EngineLoop(store, executor, artifacts, self.workloads, self.feed, clock)
-        self.loop.finished.append(self._tell_waiters)
+        self.loop.outcomes.finished.append(self._tell_waiters)
         self._waiters: dict[str, list[Future[None]]] = {}
         self._waiters_lock = threading.Lock()
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="engine-read")
@@ -186,8 +187,9 @@ class Engine:
         if parallelism is not None:
             row.parallelism = parallelism
         if priority is not None:
-            row.priority = int(priority)
-            self.loop.scheduler.reorder()
+            job = self._active(row.id)
+            if job is not None:
+                self.loop.scheduler.set_priority(job, int(priority))
         round_.event(row, "job.updated", priority=row.priority, parallelism=row.parallelism)
 
     async def cancel(self, job_id: str) -> Job:
@@ -209,8 +211,8 @@ class Engine:
                 row.cancel_requested = True
                 round_.event(row, "job.cancel_requested")
                 self.loop.kill_job(job_id)
-                self.loop.end_queued(round_, job, State.CANCELLED, None)
-                self.loop.settle(round_, row)
+                self.loop.outcomes.end_queued(round_, job, State.CANCELLED, None)
+                self.loop.outcomes.settle(round_, row)
             return True
 
         try:
@@ -444,7 +446,7 @@ class Engine:
             waiting=waiting,
             running=running,
             failure=self.loop.failure,
-            lost=self.loop.lost,
+            lost=self.loop.outcomes.lost,
         )
 
     # -- how ----------------------------------------------------------------------------------
@@ -478,14 +480,16 @@ class Engine:
     def _with_live_progress(self, job: Job) -> Job:
         work = len(job.stages) * max(1, job.counts.total)
         live = sum(
-            fraction for (job_id, _), (fraction, _) in list(self.loop.progress.items()) if job_id == job.id
+            fraction
+            for (job_id, _), (fraction, _) in list(self.loop.outcomes.progress.items())
+            if job_id == job.id
         )
         if not live or not work:
             return job
         return replace(job, progress=min(1.0, job.progress + live / work))
 
     def _with_live_item(self, item: Item) -> Item:
-        live = self.loop.progress.get((item.job, item.idx))
+        live = self.loop.outcomes.progress.get((item.job, item.idx))
         if live is None or item.state is not State.RUNNING:
             return item
         return replace(item, progress=live[0], phase=live[1])

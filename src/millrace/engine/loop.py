@@ -8,24 +8,25 @@ fails, what is in memory is read again from the database and the reports are app
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from millrace.engine import lifecycle
-from millrace.engine.artifacts import ArtifactStore, Staged
-from millrace.engine.events import FINISHED, Feed
-from millrace.engine.executors import Added, Call, Done, Ended, Executor, Lost, Progress, Report
-from millrace.engine.lifecycle import Position
-from millrace.engine.model import Counts, Event, State
-from millrace.engine.scheduler import ActiveJob, Pick, Scheduler, load_of
-from millrace.engine.store import PLAN_STAGE, Claimed, ItemUpdate, JobRow, Store, Transaction
+from millrace.engine.artifacts import ArtifactStore
+from millrace.engine.events import Feed
+from millrace.engine.executors import Call, Done, Executor, Report
+from millrace.engine.model import Event, State
+from millrace.engine.outcomes import OVERDUE, Outcomes
+from millrace.engine.round import Round, Running
+from millrace.engine.scheduler import ActiveJob, Pick, Scheduler
+from millrace.engine.store import PLAN_STAGE, JobRow, Store, Transaction
 from millrace.engine.workload import Workload
 from millrace.errors import Unavailable
 
@@ -38,51 +39,13 @@ _ETA_SECONDS = 0.5
 _RETRY_COMMIT_SECONDS = 0.5
 _CALLS_A_ROUND = 64
 
-Request = Callable[["Round"], Any]
-
-
-@dataclass(slots=True)
-class Running:
-    """A call that was dispatched and has not ended."""
-
-    call: Call
-    job: ActiveJob
-    stage: int
-    open: set[int]
-    items: dict[int, Claimed]
-    started: float
-    deadline: float | None
-
-
-@dataclass(slots=True)
-class Round:
-    """What one transaction gathers: rows to write at its end, and what to do after its commit."""
-
-    tx: Transaction
-    now: float
-    loop: EngineLoop
-    dirty: dict[str, JobRow] = field(default_factory=dict)
-    events: list[tuple[JobRow, int, str, int | None, dict[str, Any]]] = field(default_factory=list)
-    runs: list[tuple[int, int, int, str, str, float, float, str]] = field(default_factory=list)
-    calls: list[Running] = field(default_factory=list)
-    live: list[Event] = field(default_factory=list)
-    afterwards: list[Callable[[], None]] = field(default_factory=list)
-
-    def event(self, job: JobRow, kind: str, idx: int | None = None, **data: Any) -> None:
-        """Append an event to a job's log."""
-        job.last_event += 1
-        self.events.append((job, job.last_event, kind, idx, data))
-        self.dirty[job.id] = job
-
-    def touch(self, job: JobRow) -> None:
-        """Have a job's row written at the end."""
-        self.dirty[job.id] = job
+Request = Callable[[Round], Any]
 
 
 class EngineLoop:
     """The thread that owns the scheduler, the executor and all writes.
 
-    ``finished`` is called within the transaction that ends a job, with the round and its row.
+    ``failure`` says why nothing can be written at the moment; None when all is well.
     """
 
     def __init__(
@@ -101,14 +64,11 @@ class EngineLoop:
         self.feed = feed
         self.clock = clock
         self.scheduler = Scheduler(executor.slots)
-        self.finished: list[Callable[[Round, JobRow], None]] = []
         self.calls: dict[int, Running] = {}
-        self.progress: dict[tuple[str, int], tuple[float, str]] = {}
+        self.outcomes = Outcomes(self.scheduler, executor, artifacts, workloads, self.calls)
         self.failure: str | None = None
         self.rounds = 0
-        self.lost = 0
         self._inbox: deque[tuple[Request, Future[Any]]] = deque()
-        self._progress_rows: dict[tuple[int, int], tuple[float, str, float, int, int, int]] = {}
         self._progress_at = 0.0
         self._renew_at = 0.0
         self._lease = 0
@@ -152,6 +112,17 @@ class EngineLoop:
             self.executor.stop()
             return
         self._ready.set_result(None)
+        try:
+            self._work()
+        except BaseException:
+            # Without this thread the server only looks alive: whoever supervises it must start it anew.
+            log.critical("the engine's thread ended by an error; the server stops", exc_info=True)
+            self._accepting = False
+            self.failure = "the engine has stopped"
+            self.executor.stop()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _work(self) -> None:
         reports: list[Report] = []
         requests: list[tuple[Request, Future[Any]]] = []
         while not self._stopping.is_set():
@@ -173,7 +144,7 @@ class EngineLoop:
         times = [running.deadline for running in self.calls.values() if running.deadline is not None]
         if self.calls:
             times.append(self._renew_at)
-        if self._progress_rows:
+        if self.outcomes.unstored:
             times.append(self._progress_at + _PROGRESS_SECONDS)
         wake = self.scheduler.next_wake(now)
         if wake is not None:
@@ -185,7 +156,7 @@ class EngineLoop:
             epoch = int(tx.fact("lease_epoch") or 0) + 1
             tx.set_fact("lease_epoch", str(epoch))
             self._lease = epoch << 32
-            round_ = Round(tx, self.clock(), self)
+            round_ = Round(tx, self.clock())
             tx.requeue_running(round_.now)
             self._load(tx)
             for kind in self.workloads:
@@ -195,7 +166,7 @@ class EngineLoop:
             for job in list(self.scheduler.jobs.values()):
                 if job.workload.on_restart == "fail" and not job.row.held:
                     self._interrupt(round_, job)
-                self._settle(round_, job.row)
+                self.outcomes.settle(round_, job.row)
             self._write(round_)
         self.artifacts.discard("staging")
         log.info("took up %d unfinished jobs", len(self.scheduler.jobs))
@@ -212,15 +183,13 @@ class EngineLoop:
         workload = self.workloads.get(row.kind)
         if workload is None:
             return None
-        job = ActiveJob(row, workload, tuple(workload.stage(name) for name in row.stages))
-        load_of(job, tx.stage_counts(row))
+        job = self.scheduler.take_in(row, workload, tx.stage_counts(row))
         for index, load in job.loads.items():
             if load.queued:
                 load.wake = tx.next_available(row, index) or 0.0
         for running in self.calls.values():
             if running.call.job == row.id:
                 running.job = job
-        self.scheduler.add(job)
         return job
 
     def _interrupt(self, round_: Round, job: ActiveJob) -> None:
@@ -231,7 +200,7 @@ class EngineLoop:
                 "details": {},
             }
         ).decode()
-        self.end_queued(round_, job, State.FAILED, error)
+        self.outcomes.end_queued(round_, job, State.FAILED, error)
         job.row.error = error
 
     def _round(self, reports: list[Report], requests: list[tuple[Request, Future[Any]]]) -> None:
@@ -241,11 +210,11 @@ class EngineLoop:
         answers: list[tuple[Future[Any], Any, BaseException | None]] = []
         ended: list[int] = []
         with self.store.begin() as tx:
-            round_ = Round(tx, now, self)
+            round_ = Round(tx, now)
             for request, future in requests:
                 answers.append((future, *self._answer(round_, request)))
             if reports:
-                self._take_reports(round_, reports, ended)
+                self.outcomes.take(round_, reports, ended)
             self._dispatch(round_)
             self._renew(round_)
             self._write(round_)
@@ -257,8 +226,7 @@ class EngineLoop:
             self.calls[running.call.lease] = running
             self.executor.submit(running.call)
         self._publish(round_)
-        for action in round_.afterwards:
-            action()
+        self._act(round_)
         for future, result, error in answers:
             if error is not None:
                 future.set_exception(error)
@@ -296,7 +264,6 @@ class EngineLoop:
         except Exception:
             log.exception("the database cannot be read")
             return
-        self.scheduler.used.clear()
         for running in self.calls.values():
             self.scheduler.used[running.call.stage.resource] += running.call.slots
 
@@ -304,9 +271,9 @@ class EngineLoop:
         tx, now = round_.tx, round_.now
         if round_.runs:
             tx.insert_runs(round_.runs)
-        if self._progress_rows and now - self._progress_at >= _PROGRESS_SECONDS:
-            tx.progress(list(self._progress_rows.values()))
-            self._progress_rows.clear()
+        if self.outcomes.unstored and now - self._progress_at >= _PROGRESS_SECONDS:
+            tx.progress(list(self.outcomes.unstored.values()))
+            self.outcomes.unstored.clear()
             self._progress_at = now
         if round_.events:
             tx.insert_events(
@@ -333,367 +300,13 @@ class EngineLoop:
                 if self.feed.watched(job.id)
             )
 
-    # -- reports ------------------------------------------------------------------------------
-
-    def _take_reports(self, round_: Round, reports: list[Report], ended: list[int]) -> None:
-        done: list[Done] = []
-        for report in reports:
-            if isinstance(report, Done):
-                done.append(report)
-            elif isinstance(report, Progress):
-                self._take_progress(round_, report)
-            else:
-                self._finish_items(round_, done)
-                done = []
-                if isinstance(report, Added):
-                    self._take_added(round_, report)
-                else:
-                    self._end_call(round_, report, ended)
-        self._finish_items(round_, done)
-
-    def _take_progress(self, round_: Round, report: Progress) -> None:
-        running = self.calls.get(report.lease)
-        if running is None or report.idx not in running.open:
-            return
-        job = running.job.row
-        self.progress[job.id, report.idx] = (report.fraction, report.phase)
-        self._progress_rows[job.seq, report.idx] = (
-            report.fraction,
-            report.phase,
-            round_.now,
-            job.seq,
-            report.idx,
-            report.lease,
-        )
-        data = {"fraction": report.fraction, "phase": report.phase, "stage": running.call.stage.name}
-        round_.live.append(Event(job.id, 0, round_.now, "item.progress", report.idx, data))
-
-    def _take_added(self, round_: Round, report: Added) -> None:
-        running = self.calls.get(report.lease)
-        if running is None or running.stage != PLAN_STAGE or running.job.row.cancel_requested:
-            return
-        job = running.job
-        number, size = round_.tx.insert_items(job.row, report.items)
-        if number:
-            load = job.loads[0]
-            load.wake = 0.0
-            load.queued += number
-            load.size += size
-            round_.event(job.row, "items.added", number=number, total=job.row.total)
-
-    def _finish_items(self, round_: Round, done: list[Done]) -> None:
-        """Write the ends of attempts, publish their artifacts, count, and tell."""
-        updates: list[ItemUpdate] = []
-        applied: list[tuple[Running, Done, Claimed, Position]] = []
-        for report in done:
-            running = self.calls.get(report.lease)
-            if running is None or report.idx not in running.open:
-                self._discard(round_, report.artifacts)
-                continue
-            running.open.discard(report.idx)
-            if running.deadline is not None and running.call.stage.timeout is not None:
-                running.deadline = round_.now + running.call.stage.timeout
-            item = running.items[report.idx]
-            position = self._position_after(round_, running, item, report)
-            updates.append(self._update(round_, running, item, position, report.results, report.error))
-            applied.append((running, report, item, position))
-        for ok, (running, report, item, position) in zip(round_.tx.finish(updates), applied, strict=True):
-            if not ok:
-                log.warning("job %s item %d: a stale result was dropped", running.call.job, item.idx)
-                self._discard(round_, report.artifacts)
-                continue
-            if running.job.row.cancel_requested:
-                self._discard(round_, report.artifacts)
-            else:
-                self._publish_artifacts(round_, running, item, report.artifacts)
-            self.scheduler.learn(
-                running.call.kind, running.call.stage.name, report.finished_at - report.started_at, item.size
-            )
-            outcome: str = report.verdict
-            if position.state is State.CANCELLED:
-                outcome = "cancelled"
-            elif report.verdict == "failed" and position.state is State.QUEUED:
-                outcome = "retried"
-            self._moved(
-                round_, running, item, position, outcome, report.started_at, report.finished_at, report.error
-            )
-            self._tell_breaker(round_, running, report)
-
-    def _position_after(self, round_: Round, running: Running, item: Claimed, report: Done) -> Position:
-        position = Position(State.RUNNING, running.stage, item.tries, item.losses)
-        if running.job.row.cancel_requested:
-            return lifecycle.cancel(position)
-        if running.stage == PLAN_STAGE and report.verdict != "failed":
-            return lifecycle.succeed(position, 0)
-        if report.verdict == "succeeded":
-            return lifecycle.succeed(position, len(running.job.stages))
-        if report.verdict == "skipped":
-            return lifecycle.skip(position)
-        retryable = bool(report.error and report.error["retryable"])
-        return lifecycle.fail(position, retryable=retryable, retry=running.call.stage.retry, now=round_.now)
-
-    def _update(
-        self,
-        round_: Round,
-        running: Running,
-        item: Claimed,
-        position: Position,
-        results: str | None,
-        error: Mapping[str, Any] | None,
-    ) -> ItemUpdate:
-        final = position.state.final
-        return (
-            position.state.value,
-            position.stage,
-            position.tries,
-            position.losses,
-            position.available_at,
-            results,
-            _error_text(error, running.call.stage.name) if error else None,
-            round_.now,
-            round_.now if final else None,
-            running.job.row.seq,
-            item.idx,
-            running.call.lease,
-        )
-
-    def _moved(
-        self,
-        round_: Round,
-        running: Running,
-        item: Claimed,
-        position: Position,
-        outcome: str,
-        started: float,
-        finished: float,
-        error: Mapping[str, Any] | None,
-    ) -> None:
-        """Count an item that left the running state, and log it."""
-        job, row, stage = running.job, running.job.row, running.call.stage.name
-        self.progress.pop((row.id, item.idx), None)
-        self._progress_rows.pop((row.seq, item.idx), None)
-        round_.touch(row)
-        round_.runs.append(
-            (
-                row.seq,
-                item.idx,
-                item.attempt,
-                stage,
-                outcome,
-                started,
-                finished,
-                self.executor.worker_of(running.call.lease),
-            )
-        )
-        load = job.loads[running.stage]
-        load.running -= 1
-        load.size -= item.size
-        if running.stage == PLAN_STAGE:
-            self._plan_moved(round_, running, position, error)
-            return
-        row.running -= 1
-        if position.state is State.QUEUED:
-            row.queued += 1
-            job.queued_again(position.stage, item.size, position.available_at)
-            if position.stage > running.stage:
-                row.size_done += item.size
-                round_.event(
-                    row, "stage.finished", item.idx, stage=stage, seconds=round(finished - started, 6)
-                )
-            else:
-                data: dict[str, Any] = {
-                    "stage": stage,
-                    "outcome": outcome,
-                    "available_at": position.available_at,
-                }
-                if error:
-                    data["error"] = _public_error(error, stage)
-                round_.event(row, "item.requeued", item.idx, **data)
-            return
-        row.size_done += item.size * (len(job.stages) - running.stage)
-        setattr(row, position.state.value, getattr(row, position.state.value) + 1)
-        if error:
-            round_.event(
-                row, "item.finished", item.idx, state=position.state.value, error=_public_error(error, stage)
-            )
-        else:
-            round_.event(row, "item.finished", item.idx, state=position.state.value)
-        if not (row.queued or row.running):
-            self._settle(round_, row)
-
-    def _plan_moved(
-        self, round_: Round, running: Running, position: Position, error: Mapping[str, Any] | None
-    ) -> None:
-        row = running.job.row
-        if position.state is State.QUEUED:
-            running.job.queued_again(PLAN_STAGE, 0.0, position.available_at)
-            return
-        row.planning = False
-        if position.state is State.FAILED:
-            row.error = _error_text(error or {}, running.call.stage.name)
-        round_.event(row, "job.planned", total=row.total)
-        self._settle(round_, row)
-
-    def _publish_artifacts(
-        self, round_: Round, running: Running, item: Claimed, artifacts: list[Staged]
-    ) -> None:
-        if not artifacts:
-            return
-        row, template = running.job.row, running.job.workload.artifact_key
-        rows = []
-        for artifact in artifacts:
-            key = template.format(job=row.id, idx=item.idx, uid=item.uid, name=artifact.name)
-            self.artifacts.publish(artifact.staged, key)
-            rows.append(
-                (
-                    row.seq,
-                    item.idx,
-                    artifact.name,
-                    running.call.stage.name,
-                    artifact.bytes,
-                    artifact.sha256,
-                    artifact.media_type,
-                    key,
-                    round_.now,
-                )
-            )
-            round_.event(row, "artifact.ready", item.idx, name=artifact.name, bytes=artifact.bytes)
-        round_.tx.insert_artifacts(rows)
-
-    def _discard(self, round_: Round, artifacts: list[Staged]) -> None:
-        for artifact in artifacts:
-            round_.afterwards.append(lambda key=artifact.staged: self.artifacts.discard(key))  # type: ignore[misc]
-
-    def _tell_breaker(self, round_: Round, running: Running, report: Done) -> None:
-        stage = (running.call.kind, running.call.stage.name)
-        if report.verdict == "failed":
-            error = report.error or {}
-            if not error.get("backend"):
-                return
-            breaker = self.scheduler.breakers[stage]
-            if breaker.failed(f"{error['code']}: {error['message']}", running.call.lease, round_.now):
-                log.error(
-                    "stage %s of %s is paused: three failures in a row: %s", stage[1], stage[0], breaker.cause
-                )
-                self._tell_kind(round_, "stage.paused", stage, cause=breaker.cause, probe_at=breaker.probe_at)
-        elif stage in self.scheduler.breakers and self.scheduler.breakers[stage].succeeded():
-            log.info("stage %s of %s goes on: its probe succeeded", stage[1], stage[0])
-            self._tell_kind(round_, "stage.resumed", stage)
-
-    def _tell_kind(self, round_: Round, event: str, stage: tuple[str, str], **data: Any) -> None:
-        for job in self.scheduler.jobs.values():
-            if job.row.kind == stage[0] and stage[1] in job.row.stages:
-                round_.event(job.row, event, None, stage=stage[1], **data)
-
-    def _end_call(self, round_: Round, report: Ended | Lost, ended: list[int]) -> None:
-        running = self.calls.get(report.lease)
-        if running is None or report.lease in ended:
-            return
-        ended.append(report.lease)
-        self.scheduler.freed(running.call.stage.resource, running.call.slots)
-        if isinstance(report, Lost):
-            self.lost += report.blame
-            round_.afterwards.append(lambda: self.artifacts.discard(f"staging/{report.lease}"))
-        if running.open:
-            self._requeue_open(round_, running, report)
-        breaker = self.scheduler.breakers.get((running.call.kind, running.call.stage.name))
-        if breaker is not None:
-            breaker.abandoned(report.lease)
-
-    def _requeue_open(self, round_: Round, running: Running, report: Ended | Lost) -> None:
-        """Items not finished when their call ended: cancelled, overdue, or lost with their worker."""
-        reason = (
-            report.reason if isinstance(report, Lost) else "its worker ended the call without a word on it"
-        )
-        overdue = reason == _OVERDUE
-        alone = len(running.open) == 1
-        moves: list[tuple[Claimed, Position, str, dict[str, Any] | None]] = []
-        for idx in sorted(running.open):
-            item = running.items[idx]
-            position = Position(State.RUNNING, running.stage, item.tries, item.losses)
-            error: dict[str, Any] | None = None
-            if running.job.row.cancel_requested:
-                position, outcome = lifecycle.cancel(position), "cancelled"
-            elif overdue and alone:
-                position = lifecycle.fail(
-                    position, retryable=False, retry=running.call.stage.retry, now=round_.now
-                )
-                outcome = "timeout"
-                error = _engine_error(
-                    "timeout", f"the stage took longer than {running.call.stage.timeout:g} s"
-                )
-            else:
-                blame = isinstance(report, Lost) and (report.blame or overdue)
-                position, outcome = lifecycle.lose(position, blame=blame), "lost"
-                if position.state is State.FAILED:
-                    error = _engine_error(
-                        "worker_lost",
-                        f"its worker died {position.losses} times while running it; the last: {reason}",
-                    )
-            moves.append((item, position, outcome, error))
-        updates = [
-            self._update(round_, running, item, position, None, error) for item, position, _, error in moves
-        ]
-        for ok, (item, position, outcome, error) in zip(round_.tx.finish(updates), moves, strict=True):
-            if ok:
-                self._moved(round_, running, item, position, outcome, running.started, round_.now, error)
-        running.open.clear()
-
-    # -- jobs ---------------------------------------------------------------------------------
-
-    def _settle(self, round_: Round, row: JobRow) -> None:
-        """End a job that has nothing left to do."""
-        workload = self.workloads[row.kind]
-        counts = Counts(
-            row.total, row.queued, row.running, row.succeeded, row.skipped, row.failed, row.cancelled
-        )
-        state = lifecycle.job_state(
-            counts,
-            planning=row.planning,
-            cancelled=row.cancel_requested,
-            started=row.started_at is not None,
-            fails_when=workload.fails_when,
-        )
-        if state.final and row.error is not None and not row.cancel_requested:
-            state = State.FAILED
-        if state is row.state:
-            return
-        row.state = state
-        round_.touch(row)
-        if not state.final:
-            return
-        row.finished_at = round_.now
-        row.eta_at = None
-        row.expires_at = None if row.ttl is None else round_.now + row.ttl
-        data = {"state": state.value, "total": row.total, "succeeded": row.succeeded, "skipped": row.skipped}
-        round_.event(row, FINISHED, None, **data, failed=row.failed, cancelled=row.cancelled)
-        self.scheduler.remove(row.id)
-        for hook in self.finished:
-            hook(round_, row)
-
-    def settle(self, round_: Round, row: JobRow) -> None:
-        """End a job if nothing of it is left; for requests."""
-        self._settle(round_, row)
-
-    def end_queued(self, round_: Round, job: ActiveJob, state: State, error: str | None) -> None:
-        """End all items that wait, in that state."""
-        row = job.row
-        loaded = orjson.loads(error) if error else None
-        for idx, _ in round_.tx.cancel_items(row, round_.now, error, state):
-            if idx == PLAN_STAGE:
-                row.planning = False
-                continue
-            row.queued -= 1
-            setattr(row, state.value, getattr(row, state.value) + 1)
-            if loaded:
-                round_.event(row, "item.finished", idx, state=state.value, error=loaded)
-            else:
-                round_.event(row, "item.finished", idx, state=state.value)
-        for load in job.loads.values():
-            if not load.running:
-                load.size = 0.0
-            load.queued = 0
-        round_.touch(row)
+    @staticmethod
+    def _act(round_: Round) -> None:
+        for action in round_.afterwards:
+            try:
+                action()
+            except Exception:
+                log.exception("what was to be done after a commit failed")
 
     # -- dispatch -----------------------------------------------------------------------------
 
@@ -716,7 +329,7 @@ class EngineLoop:
             load = job.loads[pick.stage]
             if wake is None:
                 log.error("job %s: %d items counted as queued are not there", row.id, load.queued)
-                load.queued = 0
+                job.dequeue(pick.stage, load.queued)
             else:
                 load.wake = max(wake, round_.now + 0.001)
             return
@@ -750,7 +363,7 @@ class EngineLoop:
     def _kill_overdue(self, now: float) -> None:
         for lease, running in self.calls.items():
             if running.deadline is not None and now >= running.deadline:
-                self.executor.kill(lease, _OVERDUE)
+                self.executor.kill(lease, OVERDUE)
 
     def kill_job(self, job_id: str) -> None:
         """Kill whatever of a job runs now."""
@@ -768,33 +381,12 @@ class EngineLoop:
         self._accepting = False
         try:
             with self.store.begin() as tx:
-                round_ = Round(tx, self.clock(), self)
-                self._take_reports(round_, list(reports), [])
+                round_ = Round(tx, self.clock())
+                self.outcomes.take(round_, list(reports), [])
                 self._write(round_)
-            for action in round_.afterwards:
-                action()
+            self._act(round_)
         except Exception:
             log.exception("the last reports could not be written; their items run again at the next start")
         self.executor.stop()
         while self._inbox:
             self._inbox.popleft()[1].set_exception(Unavailable("the engine is stopping"))
-
-
-_OVERDUE = "it took too long"
-
-
-def _engine_error(code: str, message: str) -> dict[str, Any]:
-    return {"code": code, "message": message, "details": {}}
-
-
-def _public_error(error: Mapping[str, Any], stage: str) -> dict[str, Any]:
-    return {
-        "code": error.get("code", "error"),
-        "message": error.get("message", ""),
-        "details": error.get("details", {}),
-        "stage": stage,
-    }
-
-
-def _error_text(error: Mapping[str, Any], stage: str) -> str:
-    return orjson.dumps(_public_error(error, stage)).decode()

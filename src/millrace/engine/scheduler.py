@@ -6,6 +6,7 @@ the database until they are claimed. Used from the engine's thread alone.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -38,11 +39,15 @@ class Load:
 
 @dataclass(slots=True)
 class ActiveJob:
-    """An unfinished job: its row, its workload, and what is left of it at each stage."""
+    """An unfinished job: its row, its workload, and what is left of it at each stage.
+
+    ``demand`` is the scheduler's count of queued items by resource, kept up by the methods here.
+    """
 
     row: JobRow
     workload: Workload
     stages: tuple[Stage, ...]
+    demand: dict[str, int]
     loads: dict[int, Load] = field(default_factory=lambda: defaultdict(Load))
     eta_checked: float = 0.0
 
@@ -81,12 +86,31 @@ class ActiveJob:
                     yield index
                 return
 
-    def queued_again(self, index: int, size: float, wake: float) -> None:
-        """Count an item (back) into a stage's queue."""
+    def enqueue(self, index: int, number: int, size: float, wake: float = 0.0) -> None:
+        """Count items (back) into a stage's queue; ``wake``: when the first of them may run."""
         load = self.loads[index]
         load.wake = min(load.wake, wake) if load.queued else wake
-        load.queued += 1
+        load.queued += number
         load.size += size
+        self.demand[self.stage(index).resource] += number
+
+    def dequeue(self, index: int, number: int) -> None:
+        """Count items out of a stage's queue."""
+        self.loads[index].queued -= number
+        self.demand[self.stage(index).resource] -= number
+
+    def leave(self, index: int, size: float) -> None:
+        """Count one item out of those that run at a stage."""
+        load = self.loads[index]
+        load.running -= 1
+        load.size -= size
+
+    def withdraw_queued(self) -> None:
+        """Count all queued items out: they were cancelled. Only sizes of what runs stay, roughly."""
+        for index, load in self.loads.items():
+            if load.queued:
+                load.size *= load.running / (load.running + load.queued)
+                self.dequeue(index, load.queued)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,37 +146,63 @@ class Scheduler:
         self.paused: dict[str, Literal["paused", "draining"]] = {}
         self.breakers: dict[tuple[str, str], Breaker] = defaultdict(Breaker)
         self.paces: dict[tuple[str, str], Pace] = {}
-        self._order: list[ActiveJob] | None = None
+        self.demand: dict[str, int] = defaultdict(int)
+        self._order: list[tuple[int, int, str]] = []
 
-    def add(self, job: ActiveJob) -> None:
-        """Take a job in."""
-        self.jobs[job.row.id] = job
-        self._order = None
+    def take_in(
+        self, row: JobRow, workload: Workload, counts: list[tuple[int, State, int, float]]
+    ) -> ActiveJob:
+        """Take a job in (anew), with what the store counted of its unfinished items."""
+        self.remove(row.id)
+        job = ActiveJob(row, workload, tuple(workload.stage(name) for name in row.stages), self.demand)
+        for index, state, number, size in counts:
+            if state is State.QUEUED:
+                job.enqueue(index, number, size)
+            else:
+                job.loads[index].running += number
+                job.loads[index].size += size
+        self.jobs[row.id] = job
+        insort(self._order, _rank(row))
+        return job
 
     def remove(self, job_id: str) -> None:
         """Let a finished job go."""
-        if self.jobs.pop(job_id, None) is not None:
-            self._order = None
+        job = self.jobs.pop(job_id, None)
+        if job is None:
+            return
+        for index, load in job.loads.items():
+            job.dequeue(index, load.queued)
+        self._unrank(job.row)
 
-    def reorder(self) -> None:
-        """Note that a priority changed."""
-        self._order = None
+    def set_priority(self, job: ActiveJob, priority: int) -> None:
+        """Give a job another place in the order."""
+        self._unrank(job.row)
+        job.row.priority = priority
+        insort(self._order, _rank(job.row))
+
+    def _unrank(self, row: JobRow) -> None:
+        rank = _rank(row)
+        place = bisect_left(self._order, rank)
+        if place < len(self._order) and self._order[place] == rank:
+            del self._order[place]
 
     def clear(self) -> None:
-        """Forget all jobs, to take them in again."""
+        """Forget all jobs and what runs, to take them in again."""
         self.jobs.clear()
-        self._order = None
+        self.used.clear()
+        self.demand.clear()
+        self._order.clear()
 
     @property
-    def ordered(self) -> list[ActiveJob]:
+    def ordered(self) -> Iterator[ActiveJob]:
         """All jobs, the most urgent first, the older first among equals."""
-        if self._order is None:
-            self._order = sorted(self.jobs.values(), key=lambda job: (-job.row.priority, job.row.seq))
-        return self._order
+        return (self.jobs[rank[2]] for rank in self._order)
 
     def pick(self, now: float) -> Pick | None:
         """Return what to claim next, or None when nothing may start."""
-        if all(self.used[resource] >= number for resource, number in self.slots.items()):
+        if not any(
+            self.demand[resource] and self.used[resource] < number for resource, number in self.slots.items()
+        ):
             return None
         seen: dict[str, int] = defaultdict(int)
         for job in self.ordered:
@@ -199,9 +249,9 @@ class Scheduler:
 
     def taken(self, pick: Pick, number: int) -> None:
         """Note what was claimed of a pick."""
-        row, load = pick.job.row, pick.job.loads[pick.stage]
-        load.queued -= number
-        load.running += number
+        row = pick.job.row
+        pick.job.dequeue(pick.stage, number)
+        pick.job.loads[pick.stage].running += number
         if pick.stage != PLAN_STAGE:
             row.queued -= number
             row.running += number
@@ -254,12 +304,5 @@ class Scheduler:
         return min(times, default=None)
 
 
-def load_of(job: ActiveJob, counts: list[tuple[int, State, int, float]]) -> None:
-    """Fill in what is left of a job from what the store counted."""
-    for index, state, number, size in counts:
-        load = job.loads[index]
-        if state is State.QUEUED:
-            load.queued += number
-        else:
-            load.running += number
-        load.size += size
+def _rank(row: JobRow) -> tuple[int, int, str]:
+    return (-row.priority, row.seq, row.id)

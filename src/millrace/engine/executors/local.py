@@ -85,10 +85,14 @@ class _Process:
             del self.unsent[:sent]
         return bool(self.unsent)
 
-    def kill(self) -> None:
-        """Kill the worker and its children, and reap it."""
+    def signal(self) -> None:
+        """Have the worker and its children killed."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.popen.pid, signal.SIGKILL)
+
+    def kill(self) -> None:
+        """Kill the worker and its children, and reap it."""
+        self.signal()
         self.popen.wait()
 
     def close(self) -> None:
@@ -348,7 +352,9 @@ class LocalExecutor:
 
     def stop(self) -> None:
         """Kill everything that runs."""
-        for process in list(self._processes):
+        for process in self._processes:
+            process.signal()
+        for process in self._processes:
             process.kill()
             process.close()
         self._processes.clear()

@@ -77,7 +77,9 @@ class SqlStore:
         elif self.dialect == "postgresql":
             self._url = self._url.set(drivername="postgresql+psycopg")
             self._write_engine = sa.create_engine(self._url, pool_size=2, isolation_level="AUTOCOMMIT")
-            self._read_engine = sa.create_engine(self._url, pool_size=8, isolation_level="AUTOCOMMIT")
+            self._read_engine = sa.create_engine(
+                self._url, pool_size=8, pool_pre_ping=True, isolation_level="AUTOCOMMIT"
+            )
         else:
             raise SettingsError(f"database: {self.dialect!r} is not supported; use sqlite or postgresql")
         upgrade(self._write_engine)

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
 from millrace.engine.model import NewItem, NewJob, State
 from millrace.engine.store import PLAN_STAGE, Claimed, ItemUpdate, JobRow
 from millrace.errors import Conflict, IdempotencyConflict, InvalidRequest
+
+T = TypeVar("T")
 
 _JOB_COLUMNS = (
     "seq, id, kind, state, priority, parallelism, held, planning, cancel_requested, stages, options, meta, "
@@ -51,6 +53,13 @@ def related(one: str, other: str) -> bool:
     """Whether two path-like scopes are the same, or one lies above the other."""
     a, b = one.rstrip("/") + "/", other.rstrip("/") + "/"
     return a.startswith(b) or b.startswith(a)
+
+
+def _parts(values: Sequence[T]) -> Iterator[tuple[Sequence[T], str]]:
+    """Cut a list into parts that fit a statement, each with its parameter marks."""
+    for start in range(0, len(values), 500):
+        part = values[start : start + 500]
+        yield part, ", ".join("?" * len(part))
 
 
 def _job_row(row: Sequence[Any]) -> JobRow:
@@ -185,10 +194,7 @@ class SqlTransaction:
             return items
         known: set[str] = set()
         if job.total:
-            wanted = sorted(keys)
-            for start in range(0, len(wanted), 500):
-                part = wanted[start : start + 500]
-                marks = ", ".join("?" * len(part))
+            for part, marks in _parts(sorted(keys)):
                 rows = self._run(
                     f"SELECT key FROM items WHERE job = ? AND key IN ({marks})", (job.seq, *part)
                 )
@@ -389,29 +395,28 @@ class SqlTransaction:
         self, job: JobRow, idxs: Sequence[int] | None, now: float
     ) -> list[tuple[int, int, float]]:
         """Queue failed items (all, or those named, cancelled ones too) again; return (idx, stage, size)."""
-        where, parameters = "state = 'failed'", [now, job.seq]
-        if idxs is not None:
-            marks = ", ".join("?" * len(idxs))
-            where = f"state IN ('failed', 'cancelled') AND idx IN ({marks})"
-            parameters += idxs
-        rows = self._run(
+        update = (
             "UPDATE items SET state = 'queued', tries = 0, losses = 0, available_at = 0, error = NULL, "
-            f"finished_at = NULL, updated_at = ? WHERE job = ? AND {where} RETURNING idx, stage, size",
-            parameters,
-        ).fetchall()
+            "finished_at = NULL, updated_at = ? WHERE job = ? AND {} RETURNING idx, stage, size"
+        )
+        if idxs is None:
+            rows = self._run(update.format("state = 'failed'"), (now, job.seq)).fetchall()
+        else:
+            rows = []
+            for part, marks in _parts(idxs):
+                where = f"state IN ('failed', 'cancelled') AND idx IN ({marks})"
+                rows += self._run(update.format(where), (now, job.seq, *part)).fetchall()
         return [tuple(row) for row in sorted(rows)]
 
     def ended_items(self, job: JobRow, idxs: Sequence[int] | None) -> list[tuple[int, str]]:
         """Return (idx, state) of the job's failed and cancelled items: all, or those named."""
-        where, parameters = "", [job.seq]
-        if idxs is not None:
-            where = f" AND idx IN ({', '.join('?' * len(idxs))})"
-            parameters += idxs
-        rows = self._run(
-            f"SELECT idx, state FROM items WHERE job = ? AND state IN ('failed', 'cancelled'){where}",
-            parameters,
-        ).fetchall()
-        return [(row[0], row[1]) for row in rows]
+        query = "SELECT idx, state FROM items WHERE job = ? AND state IN ('failed', 'cancelled')"
+        if idxs is None:
+            return [(row[0], row[1]) for row in self._run(query, (job.seq,)).fetchall()]
+        found: list[tuple[int, str]] = []
+        for part, marks in _parts(idxs):
+            found += self._run(f"{query} AND idx IN ({marks})", (job.seq, *part)).fetchall()
+        return found
 
     def progress(self, rows: Sequence[tuple[float, str, float, int, int, int]]) -> None:
         """Store live progress: (fraction, phase, updated_at, job, idx, lease)."""
