@@ -6,12 +6,15 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from millrace.blobs.port import CHUNK, Blob, check_key, sha256_of
 from millrace.errors import NotFound, Unavailable
+
+ASIDE = ".aside"
+"""Where copies are made before they are staged; what a crash left there is swept with ``staging``."""
 
 
 @contextmanager
@@ -37,8 +40,9 @@ class DirectoryBlobs:
         with _store_errors(staged):
             movable = not path.is_symlink() and path.stat().st_nlink == 1
             if not (movable and path.stat().st_dev == self._root.stat().st_dev):
-                aside = self._root / f"staging/copy-{uuid.uuid4().hex}"
-                _make_directories(aside.parent)
+                # In a folder that is never pruned, or it might go while the copy is made.
+                aside = self._root / ASIDE / uuid.uuid4().hex
+                aside.parent.mkdir(exist_ok=True)
                 shutil.copyfile(path, aside)
                 path = aside
             # A moved file keeps its own time, by which sweeping would take it for an old leftover.
@@ -130,17 +134,18 @@ class DirectoryBlobs:
         return Blob(key, found.st_size, etag, found.st_mtime)
 
     def _rename(self, source: Path, target: Path) -> None:
-        for attempt in range(5):
-            _make_directories(target.parent)
+        for attempt in range(10):
             try:
+                _make_directories(target.parent)
                 source.replace(target)
             except FileNotFoundError:
-                # The target's directory was empty, and another process pruned it meanwhile.
-                if attempt == 4 or not source.exists():
+                # A directory on the way was empty, and somebody else pruned it meanwhile.
+                if attempt == 9 or not source.exists():
                     raise
             else:
-                return _flush(target.parent)
-        return None
+                with suppress(FileNotFoundError):  # discarded already
+                    _flush(target.parent)
+                return
 
     def _prune(self, directory: Path) -> None:
         while directory != self._root and directory.is_relative_to(self._root):
