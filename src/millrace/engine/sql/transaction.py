@@ -374,13 +374,13 @@ class SqlTransaction:
 
     def requeue_running(self, now: float) -> int:
         """Put every running item back in its queue: at the start, when no worker can be alive."""
-        cursor = self._run(
+        moved = self._run(
             "UPDATE items SET state = 'queued', lease = 0, lease_until = NULL, progress = 0, updated_at = ? "
             "WHERE state = 'running'",
             (now,),
-        )
+        ).rowcount
         self._run("UPDATE jobs SET queued = queued + running, running = 0 WHERE running > 0")
-        return int(cursor.rowcount)
+        return int(moved)
 
     def running_items(self, job: JobRow) -> list[tuple[int, int, int, int, int]]:
         """Return (idx, stage, tries, losses, lease) of the job's running items."""
