@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from millrace.blobs import open_store as open_blobs
-
 from millrace.engine.engine import Engine
 from millrace.engine.executors.local import LocalExecutor
 from millrace.engine.sql import SqlStore

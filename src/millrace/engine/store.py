@@ -19,10 +19,20 @@ PLAN_STAGE = -1
 
 
 @dataclass(frozen=True, slots=True)
+class Selection:
+    """Jobs in one state: of one kind, or of any; held ones, others, or both."""
+
+    kind: str | None = None
+    state: State = State.QUEUED
+    held: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class JobQuery:
     """Which jobs to list.
 
     states     canonical states; empty: any.
+    any_of     jobs that fit at least one of these; empty: all.
     text       case-insensitive substring of id or label.
     order      newest first by that time.
     cursor     continue after a page: as returned in ``JobPage.next_cursor``; excludes ``offset``.
@@ -30,6 +40,7 @@ class JobQuery:
 
     kind: str | None = None
     states: tuple[State, ...] = ()
+    any_of: tuple[Selection, ...] = ()
     text: str | None = None
     order: Literal["created_at", "updated_at"] = "created_at"
     limit: int = 50

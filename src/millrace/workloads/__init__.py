@@ -7,12 +7,13 @@ its ``Workload`` to the engine.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
+from millrace.engine.model import NewJob
 from millrace.engine.workload import Workload
 
 if TYPE_CHECKING:
@@ -37,6 +38,12 @@ class Plugin:
     settings   the model of its section; unknown keys in it stop the start.
     router     its HTTP contract, mounted at the root; None: only ``POST /jobs`` reaches it.
     errors     path prefixes whose errors are rendered by ``render_error`` (see server/errors.py).
+    health     paths of its own health endpoints, which need no token.
+    words      its word for a job's state (``queued running succeeded failed cancelled``, and ``held``
+               for a job that was created but not released) where the canonical one is not used.
+    prepare    checks a job that came by ``POST /jobs`` and fills in what its own contract would have
+               (id, meta, defaults); raises InvalidRequest. Without it such jobs are taken as they
+               are, unless the workload has a router: then they are only taken there.
     commands   its subcommands for the command line, mounted as ``millrace KIND …``.
     doctor     lines for ``millrace doctor``: what is missing and what it would add.
     """
@@ -47,5 +54,8 @@ class Plugin:
     router: Callable[[Services, Any], APIRouter] | None = None
     errors: tuple[str, ...] = ()
     render_error: Callable[[int, str, str, dict[str, Any]], dict[str, Any]] | None = None
+    health: tuple[str, ...] = ()
+    words: Mapping[str, str] = field(default_factory=dict)
+    prepare: Callable[[NewJob], NewJob] | None = None
     commands: Callable[[], typer.Typer] | None = None
     doctor: Callable[[Any], list[tuple[str, bool, str]]] | None = None

@@ -25,7 +25,7 @@ from millrace.engine.model import Artifact, Counts, Event, Item, Job, StageRun, 
 from millrace.engine.sql import schema
 from millrace.engine.sql.migrate import upgrade
 from millrace.engine.sql.transaction import SqlTransaction
-from millrace.engine.store import JobPage, JobQuery, KindStats, Record
+from millrace.engine.store import JobPage, JobQuery, KindStats, Record, Selection
 from millrace.errors import InvalidRequest, SettingsError, Unavailable
 
 _OWNER_LOCK = 0x6D696C6C  # "mill": the advisory lock that makes one server the owner of a database
@@ -175,6 +175,8 @@ class SqlStore:
             conditions.append(table.c.kind == query.kind)
         if query.states:
             conditions.append(table.c.state.in_([state.value for state in query.states]))
+        if query.any_of:
+            conditions.append(sa.or_(*map(_selected, query.any_of)))
         if query.text:
             pattern = (
                 "%" + query.text.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
@@ -358,6 +360,16 @@ class SqlStore:
 def open_store(url: str, *, lock_file: Path | None = None) -> SqlStore:
     """Open (and create or upgrade) the store at a database URL."""
     return SqlStore(url, lock_file=lock_file)
+
+
+def _selected(selection: Selection) -> sa.ColumnElement[bool]:
+    table = schema.jobs
+    conditions = [table.c.state == selection.state.value]
+    if selection.kind is not None:
+        conditions.append(table.c.kind == selection.kind)
+    if selection.held is not None:
+        conditions.append(table.c.held == int(selection.held))
+    return sa.and_(*conditions)
 
 
 def _encode_cursor(job: Job) -> str:

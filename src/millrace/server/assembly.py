@@ -1,0 +1,73 @@
+"""Puts a server together from its settings: blobs, engine, uploads. Imports no web framework.
+
+The engine is started here, so that its workers come up while the application is still being imported.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, SecretStr
+from pydantic_core import to_jsonable_python
+
+from millrace.blobs import open_blobs
+from millrace.engine.engine import Engine
+from millrace.engine.executors.local import LocalExecutor
+from millrace.engine.sql.store import SqlStore
+from millrace.errors import Unavailable
+from millrace.server.services import Services
+from millrace.server.uploads import Uploads
+from millrace.settings import Settings
+from millrace.workloads import Plugin
+
+log = logging.getLogger(__name__)
+
+
+def open_services(settings: Settings, plugins: Mapping[str, Plugin]) -> Services:
+    """Open the stores, start the engine and return the parts; blocks until jobs can be taken.
+
+    SettingsError or Unavailable says in one sentence why it cannot start.
+    """
+    try:
+        for directory in (settings.data_dir, settings.tmp_dir):
+            directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"the directory {error.filename} cannot be made: {error.strerror}") from error
+    blobs = open_blobs(settings)
+    sections = {kind: settings.workload(kind, plugin.settings) for kind, plugin in plugins.items()}
+    store = SqlStore(
+        settings.database_url.render_as_string(hide_password=False),
+        lock_file=settings.data_dir / "millrace.lock",
+    )
+    executor = LocalExecutor(
+        settings.slots.model_dump(),
+        settings={kind: plain(section) for kind, section in sections.items()},
+        site=settings.site(),
+        artifacts=blobs.descriptor(),
+        scratch=settings.tmp_dir / "work",
+        idle=settings.idle_unload,
+    )
+    workloads = [plugin.build(sections[kind]) for kind, plugin in plugins.items()]
+    engine = Engine(store, executor, blobs, workloads)
+    engine.start()
+    uploads = Uploads(blobs, settings.tmp_dir / "uploads", settings.limits)
+    uploads.clean()
+    return Services(settings=settings, engine=engine, blobs=blobs, uploads=uploads, plugins=dict(plugins))
+
+
+def plain(section: BaseModel) -> dict[str, Any]:
+    """Return a workload's settings as plain JSON for its stages, secrets in clear."""
+    found: dict[str, Any] = to_jsonable_python(_reveal(section.model_dump()))
+    return found
+
+
+def _reveal(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, Mapping):
+        return {key: _reveal(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_reveal(entry) for entry in value]
+    return value

@@ -1,0 +1,280 @@
+"""Examples for the OpenAPI page, one for every endpoint: keyword arguments of its decorator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_ID = "job_5f0c2a9e7b"
+
+_ROW: dict[str, Any] = {
+    "job_id": _ID,
+    "kind": "transcripts",
+    "status": "running",
+    "label": "interviews",
+    "path": None,
+    "progress": {"percent": 37.5},
+    "priority": 1,
+    "total_files": 8,
+    "completed": 3,
+    "failed": 0,
+    "created_at": "2026-01-15T10:30:00.000Z",
+    "started_at": "2026-01-15T10:30:00.042Z",
+    "updated_at": "2026-01-15T10:32:30.500Z",
+    "finished_at": None,
+}
+
+_DETAIL: dict[str, Any] = {
+    **_ROW,
+    "state": "running",
+    "held": False,
+    "cancel_requested": False,
+    "parallelism": None,
+    "stages": ["recognise", "separate"],
+    "counts": {
+        "total": 8,
+        "queued": 4,
+        "running": 1,
+        "succeeded": 3,
+        "skipped": 0,
+        "failed": 0,
+        "cancelled": 0,
+    },
+    "eta_seconds": 225.0,
+    "expires_at": None,
+    "last_event": 21,
+    "options": {"tasks": {"asr": True, "demucs": True}},
+    "error": None,
+    "links": {
+        "self": f"/jobs/{_ID}",
+        "items": f"/jobs/{_ID}/items",
+        "events": f"/jobs/{_ID}/events",
+        "artifacts": f"/jobs/{_ID}/artifacts",
+    },
+}
+
+_ARTIFACT = {
+    "name": "output.srt",
+    "item": 0,
+    "stage": "recognise",
+    "bytes": 1834,
+    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "media_type": "application/x-subrip",
+    "created_at": "2026-01-15T10:31:12.000Z",
+    "url": f"/jobs/{_ID}/items/0/artifacts/output.srt",
+}
+
+_ITEM: dict[str, Any] = {
+    "idx": 0,
+    "uid": None,
+    "name": "a.mp3",
+    "state": "succeeded",
+    "stage": "separate",
+    "attempt": 1,
+    "progress": 1.0,
+    "phase": "",
+    "size": 1.0,
+    "started_at": "2026-01-15T10:30:00.042Z",
+    "updated_at": "2026-01-15T10:31:12.000Z",
+    "finished_at": "2026-01-15T10:31:12.000Z",
+    "results": {"recognise": {"cues": 41}},
+    "error": None,
+}
+
+_EVENT = (
+    "retry: 2000\n\n"
+    "id: 1\nevent: job.created\n"
+    f'data: {{"seq":1,"at":"2026-01-15T10:30:00.000Z","type":"job.created","job_id":"{_ID}",'
+    '"item":null,"data":{"total":8}}\n\n'
+)
+
+
+def _answer(example: Any, status: int = 200, media_type: str = "application/json") -> dict[int | str, Any]:
+    return {status: {"description": "Answer", "content": {media_type: {"example": example}}}}
+
+
+def _problem(status: int, detail: str, code: str) -> dict[int | str, Any]:
+    body = {"type": "about:blank", "title": code, "status": status, "detail": detail, "code": code}
+    return {status: {"description": detail, "content": {"application/problem+json": {"example": body}}}}
+
+
+_MISSING = _problem(404, f"no job '{_ID}'", "not_found")
+
+HEALTH: dict[str, Any] = {
+    "responses": _answer(
+        {
+            "status": "ok",
+            "service": "millrace",
+            "version": "1.0.0",
+            "timestamp": "2026-01-15T10:30:00.000Z",
+            "started_at": "2026-01-15T09:00:00.000Z",
+            "uptime_seconds": 5400.0,
+            "workers": 2,
+            "queue": {"pending": 3, "running": 2},
+            "workloads": {"transcripts": {"mode": "active", "queued": 3, "running": 2}},
+        }
+    )
+}
+LIVEZ: dict[str, Any] = {"responses": _answer({"status": "ok"})}
+READYZ: dict[str, Any] = {
+    "responses": _answer(
+        {"status": "ok", "checks": {"database": "ok", "blobs": "ok"}, "queue_age_seconds": 0.0}
+    )
+}
+METRICS: dict[str, Any] = {
+    "responses": _answer('millrace_jobs{kind="transcripts",state="running"} 1.0\n', media_type="text/plain")
+}
+
+LIST: dict[str, Any] = {
+    "responses": {
+        **_answer({"jobs": [_ROW], "total": 1, "limit": 50, "offset": 0, "next_cursor": None}),
+        **_problem(400, "status: 'asleep' is no status", "bad_request"),
+    }
+}
+STATS: dict[str, Any] = {
+    "responses": _answer(
+        {
+            "total_jobs": 150,
+            "running": 1,
+            "queued": 2,
+            "completed": 140,
+            "failed": 5,
+            "cancelled": 2,
+            "total_files_processed": 12450,
+            "success_rate": 0.96,
+            "average_duration_seconds": 180.0,
+            "by_kind": {"tracks": {"jobs": {"succeeded": 140}, "items": {"succeeded": 12000}}},
+        }
+    )
+}
+DETAIL: dict[str, Any] = {"responses": {**_answer(_DETAIL), **_MISSING}}
+ITEMS: dict[str, Any] = {"responses": {**_answer({"items": [_ITEM], "next_after": None}), **_MISSING}}
+ITEM: dict[str, Any] = {
+    "responses": {
+        **_answer(
+            {
+                **_ITEM,
+                "artifacts": [_ARTIFACT],
+                "runs": [
+                    {
+                        "stage": "recognise",
+                        "attempt": 1,
+                        "outcome": "succeeded",
+                        "started_at": "2026-01-15T10:30:00.042Z",
+                        "finished_at": "2026-01-15T10:30:40.000Z",
+                        "worker": "cpu-1",
+                    }
+                ],
+            }
+        ),
+        **_MISSING,
+    }
+}
+ARTIFACTS: dict[str, Any] = {"responses": {**_answer({"artifacts": [_ARTIFACT]}), **_MISSING}}
+ARTIFACT: dict[str, Any] = {
+    "responses": {
+        **_answer("1\n00:00:00,000 --> 00:00:02,000\nGood morning.\n", media_type="application/x-subrip"),
+        206: {"description": "The part that Range asked for"},
+        304: {"description": "Not changed since If-None-Match"},
+        416: {"description": "The range lies outside"},
+        **_MISSING,
+    }
+}
+EVENTS: dict[str, Any] = {"responses": {**_answer(_EVENT, media_type="text/event-stream"), **_MISSING}}
+RETRY: dict[str, Any] = {
+    "responses": {
+        **_answer(_DETAIL, 202),
+        **_MISSING,
+        **_problem(409, f"job {_ID} has no failed item to try again", "conflict"),
+    },
+    "openapi_extra": {
+        "requestBody": {"content": {"application/json": {"example": {"items": [2, 5]}}}, "required": False}
+    },
+}
+CANCEL: dict[str, Any] = {
+    "responses": {
+        **_answer(
+            {
+                **_DETAIL,
+                "status": "canceled",
+                "state": "cancelled",
+                "message": "Job cancelled successfully",
+                "processed_before_cancel": 3,
+            }
+        ),
+        **_MISSING,
+    }
+}
+PATCH: dict[str, Any] = {
+    "responses": {**_answer({**_DETAIL, "priority": 2}), **_MISSING},
+    "openapi_extra": {"requestBody": {"content": {"application/json": {"example": {"priority": "high"}}}}},
+}
+SUBMIT: dict[str, Any] = {
+    "responses": {
+        **_answer(_DETAIL, 202),
+        **_problem(400, "items.0.input.path: must be absolute", "bad_request"),
+        **_problem(409, "the key 'k1' was used before with another body", "idempotency_conflict"),
+        **_problem(503, "the queue is full", "queue_full"),
+    },
+    "openapi_extra": {
+        "parameters": [
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "required": False,
+                "schema": {"type": "string"},
+                "description": "The same key and body again answer with the same job.",
+            }
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"$ref": "#/components/schemas/NewJob"},
+                    "example": {
+                        "kind": "shout",
+                        "label": "greetings",
+                        "priority": "normal",
+                        "items": [
+                            {"name": "a", "input": {"text": "hello"}},
+                            {"name": "b", "input": {"kind": "path", "path": "/media/b.txt"}},
+                            {"name": "c", "input": {"kind": "url", "url": "https://example.com/c.txt"}},
+                        ],
+                        "options": {},
+                    },
+                },
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "properties": {
+                            "job": {
+                                "type": "string",
+                                "description": "the same JSON; `items` may be left out",
+                            },
+                            "file": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                        },
+                        "required": ["job"],
+                    },
+                    "example": {"job": '{"kind": "shout"}', "file": ["(the content of a.txt)"]},
+                },
+            },
+        },
+    },
+}
+_WORKLOAD = {
+    "kind": "transcripts",
+    "mode": "active",
+    "stages": [
+        {"name": "recognise", "resource": "cpu", "paused": None},
+        {"name": "separate", "resource": "cpu", "paused": None},
+    ],
+    "policy": "stage_first",
+    "queued": 3,
+    "running": 2,
+}
+WORKLOADS: dict[str, Any] = {"responses": _answer({"workloads": [_WORKLOAD]})}
+MODE: dict[str, Any] = {
+    "responses": {
+        **_answer({**_WORKLOAD, "mode": "paused"}),
+        **_problem(404, "there is no workload 'transcript'", "not_found"),
+    }
+}

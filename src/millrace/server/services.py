@@ -1,0 +1,31 @@
+"""What a contract's handlers may reach: settings, engine, blobs, uploads."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from millrace.blobs import Blobs
+from millrace.engine.engine import Engine
+from millrace.server.uploads import Uploads
+from millrace.settings import Settings
+from millrace.workloads import Plugin
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of a running server, made once and handed to every router.
+
+    closing     set when the server has been told to stop: long answers (event streams) end then.
+    started_at  epoch seconds.
+    """
+
+    settings: Settings
+    engine: Engine
+    blobs: Blobs
+    uploads: Uploads
+    plugins: Mapping[str, Plugin] = field(default_factory=dict)
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    started_at: float = field(default_factory=time.time)

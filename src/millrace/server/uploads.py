@@ -1,0 +1,423 @@
+"""Multipart requests: files streamed to disk within limits, fields beside them. Knows no contract.
+
+Bytes are parsed, hashed and written in a thread, so that a large upload never holds up the event
+loop. A stored file's key is made here; the client's file name is only ever shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import secrets
+import shutil
+import unicodedata
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal
+from urllib.parse import parse_qsl, unquote
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from millrace.errors import InvalidRequest, TooLarge
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from millrace.blobs import Blobs
+    from millrace.settings import LimitSettings
+
+_BLOCK = 1024 * 1024
+_HEAD = 8192
+_MAX_FIELD = 8 * 1024 * 1024
+_MAX_FIELDS_TOGETHER = 32 * 1024 * 1024
+_MAX_NAME = 255
+_EXTENDED_NAME = re.compile(rb"filename\*\s*=\s*utf-8'[^']*'([^;\s]+)", re.IGNORECASE)
+
+Oversize = Literal["refuse", "mark"]
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One uploaded file, already stored.
+
+    field       the form field it came in.
+    name        the client's file name, its last component only, without control characters: for people.
+    key         where it is in the blob store; empty for an ``oversize`` file, which was not kept.
+    size        in bytes; of an oversize file, how much was seen.
+    media_type  as the client declared it: a claim, not a fact.
+    head        its first 8 KiB, to tell what it really is.
+    oversize    larger than the caller's limit, and so not stored (``oversize="mark"``).
+    """
+
+    field: str
+    name: str
+    key: str
+    size: int
+    sha256: str
+    media_type: str
+    head: bytes
+    oversize: bool = False
+
+    def ref(self) -> dict[str, Any]:
+        """Return the input reference that ``millrace.sources`` understands."""
+        return {"kind": "upload", "key": self.key, "name": self.name}
+
+
+@dataclass(slots=True)
+class Form:
+    """A request's fields and files, in the order they came.
+
+    digest   the SHA-256 of all of it, contents included, whatever the boundary: the body hash of an
+             idempotency key.
+    owns     the prefix of the stored files' keys, for ``NewJob.owns``: deleted with the job.
+    """
+
+    fields: list[tuple[str, str]] = field(default_factory=list)
+    files: list[Upload] = field(default_factory=list)
+    digest: str = ""
+    owns: tuple[str, ...] = ()
+    kept: bool = False
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """Return the first value of a field."""
+        return next((value for key, value in self.fields if key == name), default)
+
+    def all(self, name: str) -> list[str]:
+        """Return every value of a field."""
+        return [value for key, value in self.fields if key == name]
+
+    def uploads(self, name: str) -> list[Upload]:
+        """Return the files that came in a field."""
+        return [upload for upload in self.files if upload.field == name]
+
+    def keep(self) -> None:
+        """Leave the stored files to the job that now refers to them."""
+        self.kept = True
+
+
+def clean_name(raw: str) -> str:
+    """Return a client's file name as something safe to show: one component, no control characters.
+
+    Never empty, never ``.`` or ``..``, at most 255 bytes of UTF-8 with the extension preserved.
+    """
+    name = unicodedata.normalize("NFC", raw).replace("\\", "/").rsplit("/", 1)[-1]
+    name = "".join(c for c in name if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp")).strip()
+    if not name.strip("."):
+        return "upload"
+    if len(name.encode()) <= _MAX_NAME:
+        return name
+    stem, dot, suffix = name.rpartition(".")
+    if not dot or len(suffix) > 16:
+        stem, dot, suffix = name, "", ""
+    room = _MAX_NAME - len((dot + suffix).encode())
+    return stem.encode()[:room].decode(errors="ignore") + dot + suffix
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+@dataclass(slots=True)
+class _Rules:
+    fields_of_files: Collection[str] | None
+    max_files: int | None
+    max_file_bytes: int
+    max_parts: int
+    oversize: Oversize
+
+
+@dataclass(slots=True)
+class _Part:
+    name: str = ""
+    filename: str | None = None
+    media_type: str = "application/octet-stream"
+    size: int = 0
+    text: bytearray = field(default_factory=bytearray)
+    file: IO[bytes] | None = None
+    head: bytes = b""
+    sha: Any = None
+    oversize: bool = False
+
+
+class _Receiver:
+    """Takes a multipart body block by block, in a thread. ``folder`` gets one file per upload."""
+
+    def __init__(self, boundary: bytes, folder: Path, rules: _Rules) -> None:
+        self._folder = folder
+        self._rules = rules
+        self._digest = hashlib.sha256()
+        self._part = _Part()
+        self._parts = 0
+        self._text_bytes = 0
+        self._ended = False
+        self._header_name = bytearray()
+        self._header_value = bytearray()
+        self._headers: dict[bytes, bytes] = {}
+        self.fields: list[tuple[str, str]] = []
+        self.files: list[tuple[Path, Upload]] = []
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": lambda data, start, end: self._header_name.extend(data[start:end]),
+                "on_header_value": lambda data, start, end: self._header_value.extend(data[start:end]),
+                "on_header_end": self._header_end,
+                "on_headers_finished": self._headers_finished,
+                "on_part_data": self._data,
+                "on_part_end": self._end,
+                "on_end": self._finish,
+            },
+        )
+
+    def feed(self, block: bytes) -> None:
+        """Parse the next bytes of the body and write what they hold."""
+        try:
+            self._parser.write(block)
+        except FormParserError as error:
+            raise InvalidRequest(f"the multipart body is malformed: {error}") from error
+
+    def complete(self) -> str:
+        """Check that the body was whole; return its digest."""
+        if not self._ended:
+            raise InvalidRequest(
+                "the multipart body ends before its closing boundary: it was cut off, or the boundary in "
+                "Content-Type is not the one in the body"
+            )
+        return self._digest.hexdigest()
+
+    def close(self) -> None:
+        """Close the file that was being written, if any."""
+        if self._part.file is not None:
+            self._part.file.close()
+
+    def _begin(self) -> None:
+        self._parts += 1
+        if self._parts > self._rules.max_parts:
+            raise TooLarge(f"the request has more than {self._rules.max_parts} parts (limits.parts)")
+        self._part = _Part()
+        self._headers = {}
+
+    def _header_end(self) -> None:
+        self._headers[bytes(self._header_name).lower()] = bytes(self._header_value)
+        self._header_name.clear()
+        self._header_value.clear()
+
+    def _headers_finished(self) -> None:
+        raw = self._headers.get(b"content-disposition", b"")
+        _, options = parse_options_header(raw)
+        if b"name" not in options:
+            raise InvalidRequest("a part of the multipart body has no name in its Content-Disposition")
+        part = self._part
+        part.name = _text(options[b"name"])
+        extended = _EXTENDED_NAME.search(raw)
+        if b"filename" in options:
+            part.filename = _text(options[b"filename"]).replace("%22", '"')
+        elif extended is not None:
+            part.filename = unquote(extended[1].decode("latin-1"))
+        if part.filename is None:
+            return
+        allowed = self._rules.fields_of_files
+        if allowed is not None and part.name not in allowed:
+            raise InvalidRequest(
+                f"{part.name}: no file is expected here, only in {', '.join(sorted(allowed))}"
+            )
+        most = self._rules.max_files
+        if most is not None and len(self.files) >= most:
+            raise InvalidRequest(f"{part.name}: at most {most} files may be sent at once")
+        part.media_type = _text(self._headers.get(b"content-type", b"application/octet-stream"))
+        part.sha = hashlib.sha256()
+        part.file = self._path().open("wb")
+
+    def _path(self) -> Path:
+        return self._folder / str(len(self.files))
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        part = self._part
+        part.size += end - start
+        if part.file is None:
+            self._text_bytes += end - start
+            if part.size > _MAX_FIELD or self._text_bytes > _MAX_FIELDS_TOGETHER:
+                raise TooLarge(
+                    f"{part.name}: a field may have {_MAX_FIELD} bytes, all together {_MAX_FIELDS_TOGETHER}"
+                )
+            part.text += data[start:end]
+            return
+        if part.size > self._rules.max_file_bytes:
+            if self._rules.oversize == "refuse":
+                raise TooLarge(
+                    f"{clean_name(part.filename or '')}: larger than the {self._rules.max_file_bytes} bytes "
+                    "that one file may have"
+                )
+            if not part.oversize:
+                part.oversize = True
+                part.file.truncate(0)
+        piece = memoryview(data)[start:end]
+        part.sha.update(piece)
+        if len(part.head) < _HEAD:
+            part.head += bytes(piece[: _HEAD - len(part.head)])
+        if not part.oversize:
+            part.file.write(piece)
+
+    def _end(self) -> None:
+        part = self._part
+        name = part.name.encode()
+        if part.file is None:
+            self.fields.append((part.name, _text(bytes(part.text))))
+            self._digest.update(b"field %d %d " % (len(name), part.size) + name + part.text)
+            return
+        part.file.close()
+        part.file = None
+        if not part.filename and part.size == 0:
+            return  # a browser's file input in which nothing was chosen
+        shown = clean_name(part.filename or "")
+        sha = part.sha.hexdigest()
+        upload = Upload(part.name, shown, "", part.size, sha, part.media_type, part.head, part.oversize)
+        self._digest.update(f"file {len(name)} {part.size} {sha} {shown}".encode() + name)
+        self.files.append((self._path(), upload))
+
+    def _finish(self) -> None:
+        self._ended = True
+
+
+class Uploads:
+    """Receives forms into ``scratch`` and moves their files into the blob store below ``uploads/``."""
+
+    def __init__(self, blobs: Blobs, scratch: Path, limits: LimitSettings) -> None:
+        self._blobs = blobs
+        self._scratch = scratch
+        self._limits = limits
+
+    def clean(self) -> None:
+        """Delete what requests left behind that were cut off with the server: at the start only."""
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.mkdir(parents=True, exist_ok=True)
+
+    @asynccontextmanager
+    async def receive(
+        self,
+        request: Request,
+        *,
+        files: Collection[str] | None = None,
+        max_files: int | None = None,
+        max_file_bytes: int | None = None,
+        oversize: Oversize = "refuse",
+    ) -> AsyncIterator[Form]:
+        """Read a multipart (or urlencoded) request; its files are deleted afterwards unless kept.
+
+        Use it around everything up to the submission, and call ``form.keep()`` once a new job
+        refers to the files, which then go when the job goes::
+
+            async with services.uploads.receive(request, files={"audio"}, max_files=10) as form:
+                new = NewJob(..., owns=form.owns, idempotency=idempotency(request, form.digest))
+                job, created = await services.engine.submit(new)
+                if created:
+                    form.keep()
+
+        files           the fields in which files may come; None: any.
+        max_file_bytes  below the server's own limit, for one file.
+        oversize        what becomes of a larger one: ``refuse`` the request (TooLarge), or ``mark`` it.
+
+        InvalidRequest for another content type, a malformed or truncated body, too many files;
+        TooLarge beyond a limit. Nothing is left behind then.
+        """
+        rules = _Rules(
+            fields_of_files=files,
+            max_files=max_files,
+            max_file_bytes=min(self._limits.upload_bytes, max_file_bytes or self._limits.upload_bytes),
+            max_parts=self._limits.parts,
+            oversize=oversize,
+        )
+        token = secrets.token_hex(16)
+        form = await self._read(request, token, rules)
+        try:
+            yield form
+        finally:
+            if not form.kept and form.files:
+                await _finish(lambda: self._blobs.discard(f"uploads/{token}"))
+
+    async def _read(self, request: Request, token: str, rules: _Rules) -> Form:
+        kind, options = parse_options_header(request.headers.get("content-type", ""))
+        if kind == b"application/x-www-form-urlencoded":
+            return await self._read_urlencoded(request)
+        if kind != b"multipart/form-data":
+            shown = request.headers.get("content-type") or "none"
+            raise InvalidRequest(f"the Content-Type must be multipart/form-data, not {shown}")
+        if not options.get(b"boundary"):
+            raise InvalidRequest("the Content-Type multipart/form-data has no boundary")
+        limit = self._limits.request_bytes
+        if int(request.headers.get("content-length") or 0) > limit:
+            raise TooLarge(f"the request is larger than {limit} bytes (limits.request_bytes)")
+        folder = self._scratch / token
+        try:
+            return await self._receive(request, options[b"boundary"], folder, token, rules)
+        finally:
+            await _finish(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+    async def _receive(
+        self, request: Request, boundary: bytes, folder: Path, token: str, rules: _Rules
+    ) -> Form:
+        await asyncio.to_thread(folder.mkdir, parents=True)
+        try:
+            receiver = _Receiver(boundary, folder, rules)
+        except FormParserError as error:
+            raise InvalidRequest(f"the multipart boundary cannot be used: {error}") from error
+        try:
+            async for block in _blocks(request, self._limits.request_bytes):
+                await asyncio.to_thread(receiver.feed, block)
+            digest = receiver.complete()
+        finally:
+            await _finish(receiver.close)
+        form = Form(receiver.fields, [], digest, (f"uploads/{token}",) if receiver.files else ())
+        try:
+            for number, (path, upload) in enumerate(receiver.files):
+                form.files.append(
+                    await asyncio.to_thread(self._keep, path, upload, f"uploads/{token}/{number}")
+                )
+        except BaseException:
+            await _finish(lambda: self._blobs.discard(f"uploads/{token}"))
+            raise
+        return form
+
+    def _keep(self, path: Path, upload: Upload, key: str) -> Upload:
+        if upload.oversize:
+            return upload
+        self._blobs.put(path, key)
+        return Upload(
+            upload.field, upload.name, key, upload.size, upload.sha256, upload.media_type, upload.head
+        )
+
+    async def _read_urlencoded(self, request: Request) -> Form:
+        body = b"".join([block async for block in _blocks(request, _MAX_FIELD)])
+        try:
+            pairs = parse_qsl(_text(body), keep_blank_values=True, max_num_fields=self._limits.parts)
+        except ValueError as error:
+            raise TooLarge(f"the request has more than {self._limits.parts} fields (limits.parts)") from error
+        return Form(pairs, [], hashlib.sha256(body).hexdigest())
+
+
+async def _blocks(request: Request, limit: int) -> AsyncIterator[bytes]:
+    """Yield the body in blocks of about a megabyte; TooLarge beyond ``limit`` bytes."""
+    buffer = bytearray()
+    seen = 0
+    async for chunk in request.stream():
+        seen += len(chunk)
+        if seen > limit:
+            raise TooLarge(f"the request is larger than {limit} bytes")
+        buffer += chunk
+        if len(buffer) >= _BLOCK:
+            yield bytes(buffer)
+            buffer.clear()
+    if buffer:
+        yield bytes(buffer)
+
+
+async def _finish(work: Callable[[], object]) -> None:
+    """Do ``work`` in a thread to its end, even when the request is cancelled meanwhile."""
+    await asyncio.shield(asyncio.to_thread(work))

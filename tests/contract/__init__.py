@@ -1,0 +1,1 @@
+"""One file per HTTP contract, driven through a real server."""
