@@ -186,7 +186,7 @@ class EngineLoop:
         job = self.scheduler.take_in(row, workload, tx.stage_counts(row))
         for index, load in job.loads.items():
             if load.queued:
-                load.wake = tx.next_available(row, index) or 0.0
+                job.wait(index, tx.next_available(row, index) or 0.0)
         for running in self.calls.values():
             if running.call.job == row.id:
                 running.job = job
@@ -326,12 +326,12 @@ class EngineLoop:
         if not items:
             # All that is queued waits for its time; without this the pick would come again at once.
             wake = round_.tx.next_available(row, pick.stage)
-            load = job.loads[pick.stage]
             if wake is None:
-                log.error("job %s: %d items counted as queued are not there", row.id, load.queued)
-                job.dequeue(pick.stage, load.queued)
+                queued = job.loads[pick.stage].queued
+                log.error("job %s: %d items counted as queued are not there", row.id, queued)
+                job.dequeue(pick.stage, queued)
             else:
-                load.wake = max(wake, round_.now + 0.001)
+                job.wait(pick.stage, max(wake, round_.now + 0.001))
             return
         self.scheduler.taken(pick, len(items))
         stage = job.stage(pick.stage)

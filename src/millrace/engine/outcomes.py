@@ -394,19 +394,33 @@ class Outcomes:
     def end_queued(self, round_: Round, job: ActiveJob, state: State, error: str | None) -> None:
         """End all items that wait, in that state."""
         row = job.row
-        loaded = orjson.loads(error) if error else None
-        for idx, _ in round_.tx.cancel_items(row, round_.now, error, state):
+        ended = []
+        for idx in round_.tx.end_queued(row, round_.now, error, state):
             if idx == PLAN_STAGE:
                 row.planning = False
-                continue
-            row.queued -= 1
-            setattr(row, state.value, getattr(row, state.value) + 1)
-            if loaded:
-                round_.event(row, "item.finished", idx, state=state.value, error=loaded)
             else:
-                round_.event(row, "item.finished", idx, state=state.value)
+                ended.append(idx)
+        if ended:
+            row.queued -= len(ended)
+            setattr(row, state.value, getattr(row, state.value) + len(ended))
+            data: dict[str, Any] = {"state": state.value, "ranges": _ranges(ended)}
+            if error:
+                data["error"] = orjson.loads(error)
+            # One event for all of them: a hundred thousand would hold up every other job.
+            round_.event(row, "items.finished", None, **data)
         job.withdraw_queued()
         round_.touch(row)
+
+
+def _ranges(idxs: list[int]) -> list[tuple[int, int]]:
+    """Return ascending numbers as inclusive (first, last) ranges."""
+    ranges: list[tuple[int, int]] = []
+    for idx in idxs:
+        if ranges and ranges[-1][1] == idx - 1:
+            ranges[-1] = (ranges[-1][0], idx)
+        else:
+            ranges.append((idx, idx))
+    return ranges
 
 
 def _engine_error(code: str, message: str) -> dict[str, Any]:

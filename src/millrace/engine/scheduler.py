@@ -6,6 +6,7 @@ the database until they are claimed. Used from the engine's thread alone.
 
 from __future__ import annotations
 
+import heapq
 from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -41,13 +42,15 @@ class Load:
 class ActiveJob:
     """An unfinished job: its row, its workload, and what is left of it at each stage.
 
-    ``demand`` is the scheduler's count of queued items by resource, kept up by the methods here.
+    ``demand`` is the scheduler's count of queued items by resource, ``wakes`` its heap of the times
+    at which something may start; the methods here keep both up.
     """
 
     row: JobRow
     workload: Workload
     stages: tuple[Stage, ...]
     demand: dict[str, int]
+    wakes: list[float]
     loads: dict[int, Load] = field(default_factory=lambda: defaultdict(Load))
     eta_checked: float = 0.0
 
@@ -92,7 +95,14 @@ class ActiveJob:
         load.wake = min(load.wake, wake) if load.queued else wake
         load.queued += number
         load.size += size
+        if wake:
+            heapq.heappush(self.wakes, wake)
         self.demand[self.stage(index).resource] += number
+
+    def wait(self, index: int, wake: float) -> None:
+        """Note that nothing queued at a stage may run before a time."""
+        self.loads[index].wake = wake
+        heapq.heappush(self.wakes, wake)
 
     def dequeue(self, index: int, number: int) -> None:
         """Count items out of a stage's queue."""
@@ -148,13 +158,16 @@ class Scheduler:
         self.paces: dict[tuple[str, str], Pace] = {}
         self.demand: dict[str, int] = defaultdict(int)
         self._order: list[tuple[int, int, str]] = []
+        self._wakes: list[float] = []
 
     def take_in(
         self, row: JobRow, workload: Workload, counts: list[tuple[int, State, int, float]]
     ) -> ActiveJob:
         """Take a job in (anew), with what the store counted of its unfinished items."""
         self.remove(row.id)
-        job = ActiveJob(row, workload, tuple(workload.stage(name) for name in row.stages), self.demand)
+        job = ActiveJob(
+            row, workload, tuple(workload.stage(name) for name in row.stages), self.demand, self._wakes
+        )
         for index, state, number, size in counts:
             if state is State.QUEUED:
                 job.enqueue(index, number, size)
@@ -191,6 +204,7 @@ class Scheduler:
         self.jobs.clear()
         self.used.clear()
         self.demand.clear()
+        self._wakes.clear()
         self._order.clear()
 
     @property
@@ -294,14 +308,10 @@ class Scheduler:
 
     def next_wake(self, now: float) -> float | None:
         """Return when something that waits for a time may start; None when nothing does."""
-        times = [
-            load.wake
-            for job in self.jobs.values()
-            for load in job.loads.values()
-            if load.queued and load.wake > now
-        ]
-        times += [b.probe_at for b in self.breakers.values() if b.probe_at is not None and b.probing is None]
-        return min(times, default=None)
+        while self._wakes and self._wakes[0] <= now:
+            heapq.heappop(self._wakes)
+        times = [b.probe_at for b in self.breakers.values() if b.probe_at is not None and b.probing is None]
+        return min([*self._wakes[:1], *times], default=None)
 
 
 def _rank(row: JobRow) -> tuple[int, int, str]:

@@ -197,10 +197,8 @@ class Transaction(Protocol):
         """Return when the first queued item of the stage may run; None when there is none."""
         ...
 
-    def cancel_items(
-        self, job: JobRow, now: float, error: str | None, state: State
-    ) -> list[tuple[int, State]]:
-        """End all queued items of the job in ``state``; return (idx, previous state)."""
+    def end_queued(self, job: JobRow, now: float, error: str | None, state: State) -> list[int]:
+        """End all queued items of the job in ``state``; return which, ascending."""
         ...
 
     def requeue_running(self, now: float) -> int:

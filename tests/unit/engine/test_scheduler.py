@@ -161,7 +161,7 @@ def test_what_is_held_paused_or_being_cancelled_does_not_start() -> None:
 def test_an_item_waits_for_its_time_and_does_not_hold_up_the_next_job() -> None:
     s = scheduler()
     first = add(s, 1, queued=1)
-    first.loads[0].wake = 50.0
+    first.wait(0, 50.0)
     add(s, 2, queued=1)
     assert names(s, 2, now=10.0) == ["job2"]
     assert s.next_wake(10.0) == 50.0

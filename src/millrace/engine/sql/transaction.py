@@ -361,16 +361,14 @@ class SqlTransaction:
         ).fetchone()
         return None if row is None else float(row[0])
 
-    def cancel_items(
-        self, job: JobRow, now: float, error: str | None, state: State
-    ) -> list[tuple[int, State]]:
-        """End all queued items of the job in ``state``; return (idx, previous state)."""
+    def end_queued(self, job: JobRow, now: float, error: str | None, state: State) -> list[int]:
+        """End all queued items of the job in ``state``; return which, ascending."""
         rows = self._run(
             "UPDATE items SET state = ?, error = ?, updated_at = ?, finished_at = ? "
             "WHERE job = ? AND state = 'queued' RETURNING idx",
             (state.value, error, now, now, job.seq),
         ).fetchall()
-        return [(row[0], State.QUEUED) for row in sorted(rows)]
+        return sorted(row[0] for row in rows)
 
     def requeue_running(self, now: float) -> int:
         """Put every running item back in its queue: at the start, when no worker can be alive."""
