@@ -11,12 +11,14 @@ import contextlib
 import logging
 import os
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +156,8 @@ class LocalExecutor:
         self._started = 0
         self._failed_start = 0.0
         self._lost: list[Report] = []
+        self._scratch = scratch
+        self._sweeper = ThreadPoolExecutor(1, thread_name_prefix="scratch")
 
     @property
     def slots(self) -> Mapping[str, int]:
@@ -161,7 +165,10 @@ class LocalExecutor:
         return self._slots
 
     def start(self) -> None:
-        """Spawn the workers that are kept ready."""
+        """Spawn the workers that are kept ready, and drop the work files of an earlier server."""
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        for leftover in self._scratch.iterdir():
+            self._sweeper.submit(shutil.rmtree, leftover, ignore_errors=True)
         self._replenish()
 
     def submit(self, call: Call) -> None:
@@ -319,6 +326,10 @@ class LocalExecutor:
             reason = process.killed or f"its worker died ({_death(process.popen.returncode)})"
             blame = process.killed is None and process.ready
             self._lost.append(Lost(process.call.lease, reason, blame))
+            for item in process.call.items:
+                leftover = self._scratch / f"{process.call.lease}-{item.idx}"
+                if leftover.exists():
+                    self._sweeper.submit(shutil.rmtree, leftover, ignore_errors=True)
 
     def wake(self) -> None:
         """Make ``poll`` return; from any thread."""
@@ -359,6 +370,7 @@ class LocalExecutor:
             process.close()
         self._processes.clear()
         self._by_lease.clear()
+        self._sweeper.shutdown(wait=True)
         self._selector.close()
         self._wake_read.close()
         self._wake_write.close()
