@@ -11,13 +11,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from millrace.engine.artifacts import ArtifactStore
 from millrace.engine.events import Feed
 from millrace.engine.executors import Executor, WorkerInfo
 from millrace.engine.loop import EngineLoop
 from millrace.engine.model import Artifact, Event, Item, Job, NewJob, StageRun, State
+from millrace.engine.retention import remove_job
 from millrace.engine.round import Round
 from millrace.engine.scheduler import ActiveJob
 from millrace.engine.store import PLAN_STAGE, JobPage, JobQuery, JobRow, KindStats, Record, Store
@@ -61,6 +62,18 @@ class Status:
     lost: int
 
 
+class Part(Protocol):
+    """Something that runs beside the engine's loop, on threads of its own."""
+
+    def start(self) -> None:
+        """Begin; the engine takes requests by now."""
+        ...
+
+    def stop(self) -> None:
+        """End; the engine still takes requests. Blocks until nothing of it runs any more."""
+        ...
+
+
 class Engine:
     """The façade over store, scheduler, executor and feed."""
 
@@ -83,7 +96,12 @@ class Engine:
         self.loop.outcomes.finished.append(self._tell_waiters)
         self._waiters: dict[str, list[Future[None]]] = {}
         self._waiters_lock = threading.Lock()
+        self._parts: list[Part] = []
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="engine-read")
+
+    def attach(self, part: Part) -> None:
+        """Have something start and stop with the engine: deliveries, schedules, retention."""
+        self._parts.append(part)
 
     def start(self) -> None:
         """Own the data, recover what an earlier server left, start workers. Blocks until work can be taken.
@@ -93,9 +111,13 @@ class Engine:
         """
         self.store.acquire()
         self.loop.start()
+        for part in self._parts:
+            part.start()
 
     def stop(self) -> None:
         """Stop at once: what runs is killed and goes on at the next start. Blocks."""
+        for part in reversed(self._parts):
+            part.stop()
         self.loop.stop()
         self._readers.shutdown(wait=True)
         self.store.close()
@@ -115,6 +137,30 @@ class Engine:
             Conflict: the scope is being worked on, or the idempotency key had another body.
             QueueFull: the workload's queue is at its capacity, or draining.
         """
+        job_id, created = await self._request(lambda round_: self.create(round_, new))
+        return await self.job(job_id), created
+
+    def create(self, round_: Round, new: NewJob) -> tuple[str, bool]:
+        """Create a job within a transaction of the engine's thread; see ``submit``."""
+        stages = self._check(new)
+        tx, now = round_.tx, round_.now
+        workload = self.workloads[new.kind]
+        if new.idempotency is not None:
+            known = tx.idempotent(*new.idempotency, new.id, now)
+            if known is not None:
+                return known, False
+        if self.loop.scheduler.paused.get(new.kind) == "draining":
+            raise QueueFull(f"{new.kind} is draining: it takes no new jobs for now")
+        limit = workload.max_queued_jobs
+        if limit is not None and tx.unfinished_jobs(new.kind) >= limit:
+            raise QueueFull(f"{new.kind} has {limit} unfinished jobs already, which is its limit")
+        row = tx.insert_job(new, stages, now, new.ttl if new.ttl is not None else workload.ttl)
+        self.loop.adopt(tx, row)
+        round_.event(row, "job.created", total=row.total)
+        return row.id, True
+
+    def _check(self, new: NewJob) -> tuple[str, ...]:
+        """Return the stages a new job goes through; InvalidRequest where there is nothing to run."""
         workload = self.workload(new.kind)
         if not new.items and not new.plan:
             raise InvalidRequest("a job needs at least one item")
@@ -125,26 +171,7 @@ class Engine:
         stages = workload.stage_names(new.options)
         if not stages:
             raise InvalidRequest("the options leave no stage to run")
-        ttl = new.ttl if new.ttl is not None else workload.ttl
-
-        def create(round_: Round) -> tuple[str, bool]:
-            tx, now = round_.tx, round_.now
-            if new.idempotency is not None:
-                known = tx.idempotent(*new.idempotency, new.id, now)
-                if known is not None:
-                    return known, False
-            if self.loop.scheduler.paused.get(new.kind) == "draining":
-                raise QueueFull(f"{new.kind} is draining: it takes no new jobs for now")
-            limit = workload.max_queued_jobs
-            if limit is not None and tx.unfinished_jobs(new.kind) >= limit:
-                raise QueueFull(f"{new.kind} has {limit} unfinished jobs already, which is its limit")
-            row = tx.insert_job(new, stages, now, ttl)
-            self.loop.adopt(tx, row)
-            round_.event(row, "job.created", total=row.total)
-            return row.id, True
-
-        job_id, created = await self._request(create)
-        return await self.job(job_id), created
+        return stages
 
     async def release(
         self, job_id: str, *, parallelism: int | None = None, priority: int | None = None
@@ -273,23 +300,7 @@ class Engine:
         job = await self.job(job_id)
         if not job.state.final:
             raise Conflict(f"job {job_id} is {job.state}; cancel it before deleting it")
-        artifacts = await self.artifacts(job_id)
-
-        def clear_blobs() -> None:
-            # Blobs first: a row without its blob can be deleted again, a blob without its row is lost room.
-            for artifact in artifacts:
-                self.artifact_store.discard(artifact.key)
-            for prefix in job.owns:
-                self.artifact_store.discard(prefix)
-
-        await asyncio.get_running_loop().run_in_executor(self._readers, clear_blobs)
-
-        def remove(round_: Round) -> None:
-            if self._active(job_id) is not None:
-                raise Conflict(f"job {job_id} was started again meanwhile")
-            round_.tx.delete_job(job_id)
-
-        await self._request(remove)
+        await self._read(remove_job, self, job_id)
 
     async def set_mode(self, kind: str, mode: Mode) -> None:
         """Pause a workload (nothing of it starts), drain it (it takes no new jobs), or let it work again."""

@@ -64,7 +64,7 @@ class NewJob:
     scope         a path-like key (``/a/b``): refused with Conflict while an unfinished job of the
                   kind holds the same scope, one above or one below it.
     idempotency   ``(key, body hash)``; see ``Engine.submit``.
-    callbacks     webhooks to send when the job ends: see ``deliveries.py``.
+    callbacks     whom to tell when the job ends, as ``{"url": …}``; see ``Workload.notifications``.
     owns          key prefixes in the artifact store (its uploads) that are deleted with the job.
     ttl           seconds from its end until it is deleted; None: the workload's.
     meta          the contract's own facts about the job, never read by the engine.
@@ -194,6 +194,15 @@ class Artifact:
     media_type: str
     key: str
     created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A webhook to be sent when a job has ended: where to, the event's name, and its JSON body."""
+
+    url: str
+    event: str
+    body: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

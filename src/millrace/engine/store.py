@@ -12,7 +12,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from millrace.engine.deliveries import DeliveryReads, DeliveryWrites
 from millrace.engine.model import Artifact, Event, Item, Job, NewItem, NewJob, StageRun, State
+from millrace.engine.retention import RetentionReads, RetentionWrites
+from millrace.engine.schedules import ScheduleReads, ScheduleWrites
 
 PLAN_STAGE = -1
 """The stage index (and the item index) of a job's plan call."""
@@ -133,7 +136,7 @@ ItemUpdate = tuple[str, int, int, int, float, str | None, str | None, float, flo
 """state, stage, tries, losses, available_at, results, error, updated_at, finished_at, job, idx, lease."""
 
 
-class Transaction(Protocol):
+class Transaction(DeliveryWrites, ScheduleWrites, RetentionWrites, Protocol):
     """One write transaction. Everything in it is committed together or not at all."""
 
     def savepoint(self) -> AbstractContextManager[None]:
@@ -247,10 +250,6 @@ class Transaction(Protocol):
         """Return idx → name → key of what these items have published."""
         ...
 
-    def delete_job(self, job_id: str) -> None:
-        """Delete a job's rows."""
-        ...
-
     def put_record(self, namespace: str, key: str, data: Mapping[str, Any], now: float) -> int:
         """Append a record; return its number."""
         ...
@@ -268,7 +267,7 @@ class Transaction(Protocol):
         ...
 
 
-class Store(Protocol):
+class Store(DeliveryReads, ScheduleReads, RetentionReads, Protocol):
     """A database that keeps jobs. Opening one creates or upgrades its tables."""
 
     def acquire(self) -> None:
@@ -333,8 +332,4 @@ class Store(Protocol):
 
     def oldest_queued(self) -> float | None:
         """Return when the oldest job that waits was created."""
-        ...
-
-    def expired(self, now: float, limit: int) -> list[tuple[str, str]]:
-        """Return (id, kind) of finished jobs whose time to live is over."""
         ...

@@ -6,9 +6,11 @@ server: it is named by a dotted path and imported in the worker process that run
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from millrace.engine.model import Job, Notification
 
 Policy = Literal["stage_first", "item_first"]
 Resource = Literal["cpu", "gpu", "io"]
@@ -74,6 +76,8 @@ class Workload:
     on_restart        ``resume``: a job goes on after a restart of the server; ``fail``: what was
                       queued or running then fails with code ``interrupted``.
     ttl               seconds from a job's end until it is deleted; None: kept.
+    notifications     what is told to whom when a job ends, in the contract's own words; by default each of
+                      ``Job.callbacks`` gets the canonical ``job.finished``.
     artifact_key      where artifacts are kept in the store: a format of ``job, idx, uid, name``.
     """
 
@@ -87,6 +91,7 @@ class Workload:
     fails_when: Literal["any", "all"] = "all"
     on_restart: Literal["resume", "fail"] = "resume"
     ttl: float | None = 7 * 86400.0
+    notifications: Callable[[Job], Sequence[Notification]] | None = None
     artifact_key: str = "jobs/{job}/{idx}/{name}"
 
     def stage_names(self, options: Mapping[str, Any]) -> tuple[str, ...]:

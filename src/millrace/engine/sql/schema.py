@@ -197,6 +197,8 @@ artifacts = Table(
     sqlite_with_rowid=False,
 )
 
+Index("artifacts_by_key", artifacts.c.key)
+
 idempotency = Table(
     "idempotency",
     metadata,
@@ -225,4 +227,69 @@ facts = Table(
     metadata,
     Column("name", String(128), primary_key=True),
     Column("value", Text, nullable=False),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("seq", BigId, primary_key=True, autoincrement=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("job", String(128), nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("event", String(64), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", Double),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Column("finished_at", Double),
+    Column("status", Integer),
+    Column("error", Text),
+    Column("response", Text),
+    sqlite_autoincrement=True,
+)
+Index("deliveries_by_job", deliveries.c.job, deliveries.c.seq)
+Index(
+    "deliveries_due",
+    deliveries.c.next_at,
+    sqlite_where=text("state = 'pending'"),
+    postgresql_where=text("state = 'pending'"),
+)
+Index(
+    "deliveries_ended",
+    deliveries.c.finished_at,
+    sqlite_where=text("finished_at IS NOT NULL"),
+    postgresql_where=text("finished_at IS NOT NULL"),
+)
+
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("cron", String(200), nullable=False),
+    Column("zone", String(64), nullable=False),
+    Column("request", Text, nullable=False),
+    Column("missed", String(16), nullable=False),
+    Column("overlap", SmallInteger, nullable=False),
+    Column("enabled", SmallInteger, nullable=False),
+    Column("next_at", Double),
+    Column("last_at", Double),
+    Column("last_job", String(128)),
+    Column("last_error", Text),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+)
+
+ticks = Table(
+    "ticks",
+    metadata,
+    Column("schedule", String(64), nullable=False),
+    Column("at", Double, nullable=False),
+    Column("job", String(128)),
+    Column("error", Text),
+    PrimaryKeyConstraint("schedule", "at"),
+    sqlite_with_rowid=False,
 )

@@ -23,7 +23,10 @@ from sqlalchemy.pool import QueuePool
 
 from millrace.engine.model import Artifact, Counts, Event, Item, Job, StageRun, State
 from millrace.engine.sql import schema
+from millrace.engine.sql.deliveries import DeliverySelects
 from millrace.engine.sql.migrate import upgrade
+from millrace.engine.sql.retention import RetentionSelects
+from millrace.engine.sql.schedules import ScheduleSelects
 from millrace.engine.sql.transaction import SqlTransaction
 from millrace.engine.store import JobPage, JobQuery, KindStats, Record, Selection
 from millrace.errors import InvalidRequest, SettingsError, Unavailable
@@ -55,7 +58,7 @@ def _sqlite_engine(url: sa.URL, *, writer: bool) -> sa.Engine:
     return engine
 
 
-class SqlStore:
+class SqlStore(DeliverySelects, ScheduleSelects, RetentionSelects):
     """Jobs in SQLite or PostgreSQL; see ``engine.store.Store``."""
 
     def __init__(self, url: str, *, lock_file: Path | None = None) -> None:

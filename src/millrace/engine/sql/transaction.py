@@ -14,6 +14,9 @@ from typing import Any, TypeVar
 import orjson
 
 from millrace.engine.model import NewItem, NewJob, State
+from millrace.engine.sql.deliveries import DeliveryStatements
+from millrace.engine.sql.retention import RetentionStatements
+from millrace.engine.sql.schedules import ScheduleStatements
 from millrace.engine.store import PLAN_STAGE, Claimed, ItemUpdate, JobRow
 from millrace.errors import Conflict, IdempotencyConflict, InvalidRequest
 
@@ -41,7 +44,6 @@ _SAVE_JOB = (
     "size_total = ?, size_done = ?, eta_at = ?, error = ?, started_at = ?, updated_at = ?, finished_at = ?, "
     "expires_at = ?, last_event = ? WHERE seq = ?"
 )
-_JOB_TABLES = ("items", "runs", "events", "artifacts")
 
 
 def dumps(value: Any) -> str:
@@ -70,7 +72,7 @@ def _job_row(row: Sequence[Any]) -> JobRow:
     return JobRow(*values)
 
 
-class SqlTransaction:
+class SqlTransaction(DeliveryStatements, ScheduleStatements, RetentionStatements):
     """The statements of one write transaction; see ``engine.store.Transaction``."""
 
     def __init__(self, cursor: Any, dialect: str) -> None:
@@ -282,16 +284,6 @@ class SqlTransaction:
         """Replace the contract's own facts about a job."""
         job.meta = dumps(meta)
         self._run("UPDATE jobs SET meta = ? WHERE seq = ?", (job.meta, job.seq))
-
-    def delete_job(self, job_id: str) -> None:
-        """Delete a job's rows."""
-        row = self._run("SELECT seq FROM jobs WHERE id = ?", (job_id,)).fetchone()
-        if row is None:
-            return
-        for table in _JOB_TABLES:
-            self._run(f"DELETE FROM {table} WHERE job = ?", (row[0],))
-        self._run("DELETE FROM idempotency WHERE job = ?", (job_id,))
-        self._run("DELETE FROM jobs WHERE seq = ?", (row[0],))
 
     # -- items --------------------------------------------------------------------------------
 

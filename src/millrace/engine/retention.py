@@ -1,0 +1,209 @@
+"""Deletes what is over: jobs past their time with all their blobs, and blobs that belong to nothing.
+
+Blobs go before rows, for a row without its blob can be deleted again while a blob without its row is
+lost room. Rows go in small batches, so that no job is too large to be deleted beside the work. A blob
+that another job still refers to stays.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from millrace.engine.artifacts import ArtifactStore
+from millrace.engine.timer import Timer
+from millrace.errors import Conflict, MillraceError
+
+if TYPE_CHECKING:
+    from millrace.engine.engine import Engine
+    from millrace.engine.round import Round
+
+log = logging.getLogger(__name__)
+
+_JOBS_A_STEP = 50
+_ROWS_A_BATCH = 2000
+
+
+class StoredBlob(Protocol):
+    """A blob in a listing."""
+
+    @property
+    def key(self) -> str:
+        """Where it is."""
+        ...
+
+    @property
+    def modified(self) -> float:
+        """When it was stored, epoch seconds."""
+        ...
+
+
+class SweptStore(ArtifactStore, Protocol):
+    """An artifact store whose content can be listed."""
+
+    def list(self, prefix: str = ...) -> Iterable[StoredBlob]:
+        """Yield the blobs below a prefix."""
+        ...
+
+
+class RetentionWrites(Protocol):
+    """What a transaction must offer for deleting."""
+
+    def delete_job_rows(self, job_id: str, limit: int) -> bool:
+        """Delete up to ``limit`` rows of each of a job's tables; the job itself when nothing else is left.
+
+        True when the job is gone.
+        """
+        ...
+
+
+class RetentionReads(Protocol):
+    """What a store must offer for deleting."""
+
+    def expired(self, now: float, limit: int) -> list[tuple[str, str]]:
+        """Return (id, kind) of finished jobs whose time to live is over."""
+        ...
+
+    def owned(self) -> set[str]:
+        """Return all prefixes of blobs that jobs own."""
+        ...
+
+    def kept_by_others(self, job_id: str, keys: Iterable[str], prefixes: Iterable[str]) -> set[str]:
+        """Return those keys and prefixes that another job refers to as well."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionPolicy:
+    """When to look, and how long what belongs to no job is left alone. Seconds.
+
+    sweep       between two looks for expired jobs.
+    orphans     between two looks for blobs that belong to nothing.
+    grace       an upload younger than this may belong to a job that is just being created.
+    deliveries  how long webhooks that ended are kept.
+    """
+
+    sweep: float = 60.0
+    orphans: float = 3600.0
+    grace: float = 86400.0
+    deliveries: float = 30 * 86400.0
+
+
+def remove_job(engine: Engine, job_id: str) -> None:
+    """Delete a finished job: its artifacts and uploads, then its rows. Blocks.
+
+    Conflict when it is unfinished, or was sent on its way again meanwhile.
+    """
+    store, blobs = engine.store, engine.artifact_store
+
+    def check(round_: Round) -> None:
+        row = round_.tx.load_job(job_id)
+        if row is not None and not row.state.final:
+            raise Conflict(f"job {job_id} is {row.state}; cancel it before deleting it")
+
+    engine.loop.request(check).result()
+    job = store.job(job_id)
+    if job is None:
+        return
+    keys = [artifact.key for artifact in store.artifacts(job_id, None)]
+    kept = store.kept_by_others(job_id, keys, job.owns)
+    own = f"jobs/{job_id}"
+    if not any(key.startswith(f"{own}/") for key in kept):
+        # One call for what may be a hundred thousand files.
+        blobs.discard(own)
+        keys = [key for key in keys if not key.startswith(f"{own}/")]
+    for prefix in (*keys, *job.owns):
+        if prefix not in kept:
+            blobs.discard(prefix)
+
+    def batch(round_: Round) -> bool:
+        check(round_)
+        return round_.tx.delete_job_rows(job_id, _ROWS_A_BATCH)
+
+    while not engine.loop.request(batch).result():
+        pass
+
+
+class Retention:
+    """Deletes in the background, on a thread of its own."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        blobs: SweptStore,
+        policy: RetentionPolicy | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._engine = engine
+        self._blobs = blobs
+        self._policy = policy or RetentionPolicy()
+        self._clock = clock
+        self._orphans_at = 0.0
+        self._timer = Timer("retention", self._step)
+
+    def start(self) -> None:
+        """Begin."""
+        self._timer.start()
+
+    def stop(self) -> None:
+        """End after what is being deleted now."""
+        self._timer.stop()
+
+    def _step(self) -> float | None:
+        if self.delete_expired() == _JOBS_A_STEP:
+            return 0.0
+        now = self._clock()
+        if now >= self._orphans_at:
+            self._orphans_at = now + self._policy.orphans
+            self.delete_orphans()
+            self.delete_deliveries()
+        return self._policy.sweep
+
+    def delete_expired(self) -> int:
+        """Delete some of the jobs whose time is over; return how many were looked at."""
+        expired = self._engine.store.expired(self._clock(), _JOBS_A_STEP)
+        for job_id, kind in expired:
+            if self._timer.stopping:
+                break
+            try:
+                remove_job(self._engine, job_id)
+                log.info("deleted the %s job %s: its time was over", kind, job_id)
+            except MillraceError as error:
+                log.warning("the %s job %s could not be deleted: %s", kind, job_id, error.message)
+        return len(expired)
+
+    def delete_orphans(self) -> int:
+        """Delete uploads that no job owns and staged files that no attempt waits for; return how many."""
+        before = self._clock() - self._policy.grace
+        # Listed before the owners are read: what is submitted in between is then among them.
+        newest: dict[str, float] = {}
+        for blob in self._blobs.list("uploads"):
+            prefix = "/".join(blob.key.split("/")[:2])
+            newest[prefix] = max(newest.get(prefix, 0.0), blob.modified)
+        owned = self._engine.store.owned()
+        orphans = [prefix for prefix, at in newest.items() if at < before and prefix not in owned]
+        live = {str(lease) for lease in list(self._engine.loop.calls)}
+        for blob in self._blobs.list("staging"):
+            if blob.modified < before and blob.key.split("/")[1] not in live:
+                orphans.append(blob.key)
+        orphans += [blob.key for blob in self._blobs.list(".aside") if blob.modified < before]
+        for prefix in orphans:
+            self._blobs.discard(prefix)
+        if orphans:
+            log.info("deleted %d uploads and staged files that belonged to nothing", len(orphans))
+        return len(orphans)
+
+    def delete_deliveries(self) -> int:
+        """Delete webhooks that ended long ago; return how many."""
+        before = self._clock() - self._policy.deliveries
+        deleted = 0
+        while not self._timer.stopping:
+            some = self._engine.loop.request(lambda r: r.tx.delete_deliveries(before, _ROWS_A_BATCH)).result()
+            deleted += some
+            if some < _ROWS_A_BATCH:
+                break
+        return deleted
