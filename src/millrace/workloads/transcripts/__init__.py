@@ -1,0 +1,1 @@
+"""The transcripts workload: speech becomes subtitles, voice and accompaniment become stems."""
