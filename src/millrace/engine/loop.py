@@ -26,7 +26,7 @@ from millrace.engine.model import Event, State
 from millrace.engine.outcomes import OVERDUE, Outcomes
 from millrace.engine.round import Round, Running
 from millrace.engine.scheduler import ActiveJob, Pick, Scheduler
-from millrace.engine.store import PLAN_STAGE, JobRow, Store, Transaction
+from millrace.engine.store import PLAN_STAGE, JobRow, Store, Transaction, TransactionLost
 from millrace.engine.workload import Workload
 from millrace.errors import Unavailable
 
@@ -37,7 +37,6 @@ _RENEW_SECONDS = 10.0
 _PROGRESS_SECONDS = 0.1
 _ETA_SECONDS = 0.5
 _RETRY_COMMIT_SECONDS = 0.5
-_CALLS_A_ROUND = 64
 
 Request = Callable[[Round], Any]
 
@@ -238,6 +237,8 @@ class EngineLoop:
         try:
             with round_.tx.savepoint():
                 return request(round_), None
+        except TransactionLost:
+            raise
         except Exception as error:  # noqa: BLE001 - told to whoever asked
             for row, *_ in round_.events[marks[0] :]:
                 row.last_event -= 1
@@ -311,7 +312,7 @@ class EngineLoop:
     # -- dispatch -----------------------------------------------------------------------------
 
     def _dispatch(self, round_: Round) -> None:
-        while len(round_.calls) < _CALLS_A_ROUND and not self._stopping.is_set():
+        while not self._stopping.is_set():
             pick = self.scheduler.pick(round_.now)
             if pick is None:
                 return

@@ -30,6 +30,10 @@ class Selection:
     held: bool | None = None
 
 
+class TransactionLost(Exception):
+    """The database has rolled the whole transaction back by itself: nothing of it can be saved."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobQuery:
     """Which jobs to list.
@@ -140,7 +144,11 @@ class Transaction(DeliveryWrites, ScheduleWrites, RetentionWrites, Protocol):
     """One write transaction. Everything in it is committed together or not at all."""
 
     def savepoint(self) -> AbstractContextManager[None]:
-        """Undo only what happened inside when the block raises."""
+        """Undo only what happened inside when the block raises.
+
+        Raises:
+            TransactionLost: the database undid everything (a full disk, a broken connection).
+        """
         ...
 
     def insert_job(self, new: NewJob, stages: Sequence[str], now: float, ttl: float | None) -> JobRow:

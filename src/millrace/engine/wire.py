@@ -19,6 +19,11 @@ def dumps(value: Any) -> bytes:
     return orjson.dumps(value, option=_OPTIONS)
 
 
+def loads(data: bytes) -> Any:
+    """Return what JSON says."""
+    return orjson.loads(data)
+
+
 def encode(message: Any) -> bytes:
     """Return a message as one frame."""
     body = dumps(message)

@@ -232,10 +232,15 @@ def _error(
     retryable: bool = False,
     backend: bool = False,
 ) -> dict[str, Any]:
+    try:
+        plain = wire.loads(wire.dumps(dict(details or {})))
+    except TypeError:
+        # Details that JSON cannot carry must not cost the item its error.
+        plain = {name: str(value) for name, value in (details or {}).items()}
     return {
         "code": code,
         "message": message[:4000],
-        "details": dict(details or {}),
+        "details": plain,
         "retryable": retryable,
         "backend": backend,
     }

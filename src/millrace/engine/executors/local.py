@@ -38,20 +38,13 @@ _START_RETRY_SECONDS = 1.0
 class _Process:
     """One worker process as the server holds it."""
 
-    def __init__(self, name: str, hello: bytes) -> None:
+    def __init__(self, name: str, command: Sequence[str], hello: bytes) -> None:
         self.name = name
         ours, theirs = socket.socketpair()
         self.lifeline_read, self.lifeline = os.pipe()
         try:
             self.popen = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "millrace.engine.worker",
-                    str(theirs.fileno()),
-                    str(self.lifeline_read),
-                    str(os.getpid()),
-                ],
+                [*command, str(theirs.fileno()), str(self.lifeline_read), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), self.lifeline_read),
                 start_new_session=True,
@@ -122,6 +115,7 @@ class LocalExecutor:
         scratch: a directory for work files, on the artifact store's file system if that is a directory.
         idle: seconds after which a worker unloads a model that nobody used.
         prestart: how many workers to keep ready; by default one for each cpu slot.
+        command: what starts a worker; descriptors and the server's process id are appended.
     """
 
     def __init__(
@@ -134,6 +128,7 @@ class LocalExecutor:
         scratch: Path,
         idle: float = 300.0,
         prestart: int | None = None,
+        command: Sequence[str] = (sys.executable, "-m", "millrace.engine.worker"),
     ) -> None:
         self._slots = dict(slots)
         self._hello = wire.encode(
@@ -154,7 +149,9 @@ class LocalExecutor:
         self._processes: list[_Process] = []
         self._by_lease: dict[int, _Process] = {}
         self._started = 0
-        self._failed_start = 0.0
+        self._failed_start = -_START_RETRY_SECONDS
+        self._waiting: list[Call] = []
+        self._command = tuple(command)
         self._lost: list[Report] = []
         self._scratch = scratch
         self._sweeper = ThreadPoolExecutor(1, thread_name_prefix="scratch")
@@ -174,6 +171,9 @@ class LocalExecutor:
     def submit(self, call: Call) -> None:
         """Run a call on a worker that is warm for it, else an idle one, else a new one."""
         process = self._choose(call)
+        if process is None:
+            self._waiting.append(call)
+            return
         process.call = call
         process.since = time.time()
         process.last = (call.kind, call.stage.name)
@@ -206,25 +206,31 @@ class LocalExecutor:
         )
         self._write(process)
 
-    def _choose(self, call: Call) -> _Process:
+    def _choose(self, call: Call) -> _Process | None:
         wanted = (call.kind, call.stage.name)
         idle = [process for process in self._processes if process.call is None]
         if not idle:
-            return self._spawn()
+            return self._spawn() if self._may_spawn() else None
         return min(idle, key=lambda process: (process.last != wanted, process.last is not None, process.used))
+
+    def _may_spawn(self) -> bool:
+        # Workers that die while starting would otherwise be started again in a tight loop.
+        return time.monotonic() - self._failed_start >= _START_RETRY_SECONDS
 
     def _spawn(self) -> _Process:
         self._started += 1
-        process = _Process(f"local-{self._started}", self._hello)
+        process = _Process(f"local-{self._started}", self._command, self._hello)
         self._processes.append(process)
         self._selector.register(process.socket, selectors.EVENT_READ, process)
         self._write(process)
         return process
 
     def _replenish(self) -> None:
-        # Workers that die while starting would otherwise be started again in a tight loop.
-        if time.monotonic() - self._failed_start < _START_RETRY_SECONDS:
+        if not self._may_spawn():
             return
+        waiting, self._waiting = self._waiting, []
+        for call in waiting:
+            self.submit(call)
         while len(self._processes) < self._prestart:
             self._spawn()
 
@@ -235,8 +241,13 @@ class LocalExecutor:
 
     def kill(self, lease: int, reason: str) -> None:
         """Stop a call at once, its processes included."""
+        for call in self._waiting:
+            if call.lease == lease:
+                self._waiting.remove(call)
+                self._lost.append(Lost(lease, reason, blame=False))
+                return
         process = self._by_lease.get(lease)
-        if process is None or process.killed is not None:
+        if process is None or process.killed is not None or process.call is None:
             return
         process.killed = reason
         process.kill()
@@ -246,7 +257,7 @@ class LocalExecutor:
         """Wait for reports."""
         if self._lost:
             timeout = 0.0
-        elif len(self._processes) < self._prestart:
+        elif self._waiting or len(self._processes) < self._prestart:
             timeout = min(_START_RETRY_SECONDS, timeout) if timeout is not None else _START_RETRY_SECONDS
         reports: list[Report] = []
         for key, events in self._selector.select(timeout):

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ from millrace.engine.store import JobPage, JobQuery, KindStats, Record, Selectio
 from millrace.errors import InvalidRequest, SettingsError, Unavailable
 
 _OWNER_LOCK = 0x6D696C6C  # "mill": the advisory lock that makes one server the owner of a database
+_OWNER_WAIT_SECONDS = 2.0
 
 
 def _sqlite_engine(url: sa.URL, *, writer: bool) -> sa.Engine:
@@ -69,6 +71,7 @@ class SqlStore(DeliverySelects, ScheduleSelects, RetentionSelects):
         self.dialect = self._url.get_backend_name()
         self._lock_file = lock_file
         self._lock: int | None = None
+        self._owning = False
         self._owner: Any = None
         self._writing = threading.Lock()
         if self.dialect == "sqlite":
@@ -93,11 +96,8 @@ class SqlStore(DeliverySelects, ScheduleSelects, RetentionSelects):
     def acquire(self) -> None:
         """Become the owner of the data; Unavailable while another server is."""
         if self.dialect == "postgresql":
-            connection = self._write_engine.connect()
-            if not connection.scalar(sa.text("SELECT pg_try_advisory_lock(:key)"), {"key": _OWNER_LOCK}):
-                connection.close()
-                raise Unavailable(f"another server already owns the database {self._url.database!r}")
-            self._owner = connection
+            self._acquire_advisory_lock()
+            self._owning = True
             return
         path = self._lock_file or Path(f"{self._url.database}.lock")
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -108,6 +108,17 @@ class SqlStore(DeliverySelects, ScheduleSelects, RetentionSelects):
             raise Unavailable(f"another server already owns the data directory ({path} is locked)") from error
         self._lock = handle
 
+    def _acquire_advisory_lock(self) -> None:
+        connection = self._write_engine.connect()
+        deadline = time.monotonic() + _OWNER_WAIT_SECONDS
+        while not connection.scalar(select(func.pg_try_advisory_lock(_OWNER_LOCK))):
+            # PostgreSQL takes a moment to notice that the last owner was killed.
+            if time.monotonic() >= deadline:
+                connection.close()
+                raise Unavailable(f"another server already owns the database {self._url.database!r}")
+            time.sleep(0.05)
+        self._owner = connection
+
     @contextmanager
     def begin(self) -> Iterator[SqlTransaction]:
         """One write transaction; commits at the end, rolls back when the block raises."""
@@ -117,13 +128,14 @@ class SqlStore(DeliverySelects, ScheduleSelects, RetentionSelects):
             connection = self._raw.dbapi_connection
             assert connection is not None
             cursor = connection.cursor()
+            driver_error = self._write_engine.dialect.loaded_dbapi.Error
             cursor.execute("BEGIN IMMEDIATE" if self.dialect == "sqlite" else "BEGIN")
             try:
-                yield SqlTransaction(cursor, self.dialect)
+                yield SqlTransaction(cursor, self.dialect, driver_error)
                 cursor.execute("COMMIT")
             except BaseException:
                 # A broken connection has rolled back by itself; the first error is the one to tell.
-                with contextlib.suppress(self._write_engine.dialect.loaded_dbapi.Error):
+                with contextlib.suppress(driver_error):
                     cursor.execute("ROLLBACK")
                 raise
             finally:
@@ -134,11 +146,19 @@ class SqlStore(DeliverySelects, ScheduleSelects, RetentionSelects):
         if connection is None or connection.closed:
             self._raw.invalidate()
             self._raw = self._write_engine.raw_connection()
+            if self._owner is not None:
+                self._owner.invalidate()
+                self._owner = None
+        if self._owning and self._owner is None:
+            # The lock went with its connection, and another server may have taken it.
+            self._acquire_advisory_lock()
 
     def close(self) -> None:
         """Close all connections and give up ownership."""
         self._raw.close()
         if self._owner is not None:
+            with contextlib.suppress(sa.exc.SQLAlchemyError):
+                self._owner.execute(select(func.pg_advisory_unlock(_OWNER_LOCK)))
             self._owner.close()
             self._owner = None
         self._write_engine.dispose()

@@ -17,7 +17,7 @@ from millrace.engine.model import NewItem, NewJob, State
 from millrace.engine.sql.deliveries import DeliveryStatements
 from millrace.engine.sql.retention import RetentionStatements
 from millrace.engine.sql.schedules import ScheduleStatements
-from millrace.engine.store import PLAN_STAGE, Claimed, ItemUpdate, JobRow
+from millrace.engine.store import PLAN_STAGE, Claimed, ItemUpdate, JobRow, TransactionLost
 from millrace.errors import Conflict, IdempotencyConflict, InvalidRequest
 
 T = TypeVar("T")
@@ -75,8 +75,9 @@ def _job_row(row: Sequence[Any]) -> JobRow:
 class SqlTransaction(DeliveryStatements, ScheduleStatements, RetentionStatements):
     """The statements of one write transaction; see ``engine.store.Transaction``."""
 
-    def __init__(self, cursor: Any, dialect: str) -> None:
+    def __init__(self, cursor: Any, dialect: str, driver_error: type[Exception]) -> None:
         self._cursor = cursor
+        self._driver_error = driver_error
         self._postgres = dialect == "postgresql"
         self._savepoints = 0
 
@@ -102,9 +103,12 @@ class SqlTransaction(DeliveryStatements, ScheduleStatements, RetentionStatements
         self._run(f"SAVEPOINT {name}")
         try:
             yield
-        except BaseException:
-            self._run(f"ROLLBACK TO SAVEPOINT {name}")
-            self._run(f"RELEASE SAVEPOINT {name}")
+        except BaseException as error:
+            try:
+                self._run(f"ROLLBACK TO SAVEPOINT {name}")
+                self._run(f"RELEASE SAVEPOINT {name}")
+            except self._driver_error:
+                raise TransactionLost(str(error)) from error
             raise
         self._run(f"RELEASE SAVEPOINT {name}")
 
