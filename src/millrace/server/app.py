@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from millrace import __version__
-from millrace.server import docs, health, jobs, workloads
+from millrace.server import deliveries, docs, health, jobs, schedules, workloads
 from millrace.server.auth import Auth
 from millrace.server.errors import ErrorBodies
 from millrace.server.metrics import Metrics
@@ -53,6 +53,8 @@ def create_app(services: Services, plugins: Mapping[str, Plugin]) -> FastAPI:
         health.router(services, metrics),
         jobs.router(services, words),
         workloads.router(services),
+        schedules.router(services),
+        deliveries.router(services),
         docs.router(),
     ):
         app.include_router(router)

@@ -7,16 +7,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
 from pydantic_core import to_jsonable_python
 
+from millrace import fetch
 from millrace.blobs import open_blobs
+from millrace.engine.deliveries import Deliveries, DeliveryPolicy
 from millrace.engine.engine import Engine
 from millrace.engine.executors.local import LocalExecutor
+from millrace.engine.retention import Retention, RetentionPolicy
+from millrace.engine.schedules import Schedules
 from millrace.engine.sql.store import SqlStore
+from millrace.engine.workload import Retry
 from millrace.errors import Unavailable
+from millrace.server import submission
 from millrace.server.services import Services
 from millrace.server.uploads import Uploads
 from millrace.settings import Settings
@@ -50,11 +58,33 @@ def open_services(settings: Settings, plugins: Mapping[str, Plugin]) -> Services
         idle=settings.idle_unload,
     )
     workloads = [plugin.build(sections[kind]) for kind, plugin in plugins.items()]
+    if settings.retention.ttl is not None:
+        workloads = [replace(workload, ttl=settings.retention.ttl) for workload in workloads]
     engine = Engine(store, executor, blobs, workloads)
-    engine.start()
     uploads = Uploads(blobs, settings.tmp_dir / "uploads", settings.limits)
     uploads.clean()
-    return Services(settings=settings, engine=engine, blobs=blobs, uploads=uploads, plugins=dict(plugins))
+    post = partial(fetch.post, policy=submission.webhook_policy(settings))
+    services = Services(
+        settings=settings,
+        engine=engine,
+        blobs=blobs,
+        uploads=uploads,
+        deliveries=Deliveries(engine, post, _delivery_policy(settings)),
+        schedules=Schedules(engine, lambda request: submission.prepare(services, request)),
+        plugins=dict(plugins),
+    )
+    engine.attach(services.deliveries)
+    engine.attach(services.schedules)
+    engine.attach(Retention(engine, blobs, RetentionPolicy(sweep=settings.retention.sweep)))
+    engine.start()
+    return services
+
+
+def _delivery_policy(settings: Settings) -> DeliveryPolicy:
+    webhooks = settings.webhooks
+    secret = webhooks.secret.get_secret_value() if webhooks.secret is not None else None
+    retry = Retry(webhooks.attempts, webhooks.delay, 3.0, webhooks.max_delay)
+    return DeliveryPolicy(retry, secret)
 
 
 def plain(section: BaseModel) -> dict[str, Any]:

@@ -278,3 +278,84 @@ MODE: dict[str, Any] = {
         **_problem(404, "there is no workload 'transcript'", "not_found"),
     }
 }
+_SCHEDULE: dict[str, Any] = {
+    "id": "sch_5f0c2a9e7b114d20",
+    "name": "nightly",
+    "cron": "30 3 * * *",
+    "zone": "Europe/Berlin",
+    "job": {"kind": "shout", "items": [{"input": {"text": "hello"}}]},
+    "missed": "once",
+    "overlap": False,
+    "enabled": True,
+    "next_at": "2026-01-16T02:30:00.000Z",
+    "last_at": None,
+    "last_job": None,
+    "last_error": None,
+    "created_at": "2026-01-15T10:30:00.000Z",
+}
+_NO_SCHEDULE = _problem(404, "no schedule 'sch_5f0c2a9e7b114d20'", "not_found")
+SCHEDULES: dict[str, Any] = {"responses": _answer({"schedules": [_SCHEDULE]})}
+SCHEDULE: dict[str, Any] = {
+    "responses": {**_answer({**_SCHEDULE, "upcoming": ["2026-01-16T02:30:00.000Z"]}), **_NO_SCHEDULE}
+}
+ADD_SCHEDULE: dict[str, Any] = {
+    "responses": {
+        **_answer(_SCHEDULE, 201),
+        **_problem(400, "cron: '61 * * * *' is not a cron expression (Bad minute)", "bad_request"),
+    },
+    "openapi_extra": {
+        "requestBody": {
+            "content": {
+                "application/json": {
+                    "example": {
+                        "name": "nightly",
+                        "cron": "30 3 * * *",
+                        "zone": "Europe/Berlin",
+                        "job": {"kind": "shout", "items": [{"input": {"text": "hello"}}]},
+                    }
+                }
+            }
+        }
+    },
+}
+SWITCH_SCHEDULE: dict[str, Any] = {
+    "responses": {**_answer({**_SCHEDULE, "enabled": False, "next_at": None}), **_NO_SCHEDULE},
+    "openapi_extra": {"requestBody": {"content": {"application/json": {"example": {"enabled": False}}}}},
+}
+DELETE_SCHEDULE: dict[str, Any] = {
+    "responses": {**_answer({"message": "Schedule deleted", "id": _SCHEDULE["id"]}), **_NO_SCHEDULE}
+}
+TICKS: dict[str, Any] = {
+    "responses": {
+        **_answer({"ticks": [{"at": "2026-01-15T02:30:00.000Z", "job": _ID, "error": None}]}),
+        **_NO_SCHEDULE,
+    }
+}
+_DELIVERY: dict[str, Any] = {
+    "id": "msg_2f1d5e0a9c",
+    "job": _ID,
+    "kind": "transcripts",
+    "url": "https://example.com/hook",
+    "event": "job.finished",
+    "state": "delivered",
+    "attempts": 1,
+    "next_at": None,
+    "status": 204,
+    "error": None,
+    "response": "",
+    "created_at": "2026-01-15T10:35:00.000Z",
+    "updated_at": "2026-01-15T10:35:00.210Z",
+    "finished_at": "2026-01-15T10:35:00.210Z",
+}
+_NO_DELIVERY = _problem(404, "no delivery 'msg_2f1d5e0a9c'", "not_found")
+DELIVERIES: dict[str, Any] = {"responses": _answer({"deliveries": [_DELIVERY], "next_before": None})}
+DELIVERY: dict[str, Any] = {
+    "responses": {**_answer({**_DELIVERY, "body": {"type": "job.finished"}}), **_NO_DELIVERY}
+}
+RESEND: dict[str, Any] = {
+    "responses": {
+        **_answer({**_DELIVERY, "state": "pending", "attempts": 0, "finished_at": None}, 202),
+        **_NO_DELIVERY,
+        **_problem(409, "the delivery msg_2f1d5e0a9c is still being tried (attempt 2)", "conflict"),
+    }
+}

@@ -8,7 +8,6 @@ contract's words, its ``state`` in the canonical ones.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Request, WebSocket
@@ -25,7 +24,6 @@ from millrace.server.idempotency import body_digest, idempotency
 from millrace.server.replies import json_reply
 from millrace.server.rows import artifact_row, detail_row, item_row, job_row, run_row, stats_row
 from millrace.server.services import Services
-from millrace.server.submission import Inputs
 from millrace.server.uploads import Form
 from millrace.server.words import Words
 
@@ -268,16 +266,4 @@ def _add_steering(api: APIRouter, services: Services, words: Words) -> None:
 
 
 def _prepare(services: Services, raw: bytes, key: tuple[str, str] | None, form: Form | None) -> NewJob:
-    """Read, check and complete a submission. Blocks: it may be large."""
-    body = submission.decode(raw)
-    kind = body.get("kind")
-    workload = services.engine.workload(kind) if isinstance(kind, str) else None
-    plans = workload is not None and workload.plan is not None
-    new = submission.new_job(body, Inputs(services.settings, form), key, plans=plans)
-    plugin = services.plugins.get(new.kind)
-    if plugin is None or (plugin.prepare is None and plugin.router is None):
-        return new
-    if plugin.prepare is None:
-        raise InvalidRequest(f"kind: {new.kind} jobs are created through their own endpoints; see /docs")
-    prepared = plugin.prepare(new)
-    return replace(prepared, idempotency=new.idempotency, owns=new.owns)
+    return submission.prepare(services, submission.decode(raw), key, form)

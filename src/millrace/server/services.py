@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from millrace.blobs import Blobs
+from millrace.engine.deliveries import Deliveries
 from millrace.engine.engine import Engine
+from millrace.engine.schedules import Schedules
 from millrace.server.uploads import Uploads
 from millrace.settings import Settings
 from millrace.workloads import Plugin
@@ -26,6 +28,8 @@ class Services:
     engine: Engine
     blobs: Blobs
     uploads: Uploads
+    deliveries: Deliveries
+    schedules: Schedules
     plugins: Mapping[str, Plugin] = field(default_factory=dict)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     started_at: float = field(default_factory=time.time)

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from millrace import sources
+from millrace import fetch, sources
 from millrace.engine.model import NewItem, NewJob, Priority
-from millrace.errors import InvalidRequest
+from millrace.errors import BadInput, InvalidRequest
 from millrace.fetch import FetchPolicy
 from millrace.server.uploads import Form
 from millrace.settings import Settings
 
-_FIELDS = frozenset({"kind", "items", "options", "label", "priority", "parallelism", "held"})
+if TYPE_CHECKING:
+    from millrace.server.services import Services
+
+_FIELDS = frozenset({"kind", "items", "options", "label", "priority", "parallelism", "held", "callbacks"})
+_MAX_CALLBACKS = 10
 _ITEM_FIELDS = frozenset({"name", "input", "size", "key"})
 _REFERENCES = ("path", "url", "upload")
 _MAX_NAME = 4096
@@ -55,6 +59,17 @@ SCHEMA: dict[str, Any] = {
         "priority": {"description": "low, normal, high or webhook; or 0 to 3"},
         "parallelism": {"type": "integer", "minimum": 1},
         "held": {"type": "boolean", "description": "created, but not started"},
+        "callbacks": {
+            "type": "array",
+            "maxItems": _MAX_CALLBACKS,
+            "description": "told by a webhook when the job has ended; see `/deliveries`",
+            "items": {
+                "type": "object",
+                "required": ["url"],
+                "additionalProperties": False,
+                "properties": {"url": {"type": "string", "format": "uri"}},
+            },
+        },
     },
 }
 
@@ -171,9 +186,57 @@ def new_job(
         parallelism=parallelism,
         plan=not items,
         held=held,
+        callbacks=_callbacks(body.get("callbacks", []), inputs.settings),
         idempotency=idempotency,
         owns=form.owns if form is not None else (),
     )
+
+
+def webhook_policy(settings: Settings) -> FetchPolicy:
+    """Return where webhooks may go, and how long one attempt may take."""
+    webhooks = settings.webhooks
+    return FetchPolicy(
+        allow_private=webhooks.allow_private, ports=webhooks.ports, deadline=webhooks.timeout, redirects=0
+    )
+
+
+def _callbacks(value: Any, settings: Settings) -> list[dict[str, str]]:
+    if not isinstance(value, list) or len(value) > _MAX_CALLBACKS:
+        raise InvalidRequest(f"callbacks: must be a list of at most {_MAX_CALLBACKS}")
+    policy = webhook_policy(settings)
+    found = []
+    for number, entry in enumerate(value):
+        where = f"callbacks.{number}"
+        if not isinstance(entry, dict):
+            raise InvalidRequest(f'{where}: must be an object like {{"url": …}}')
+        _only(entry, frozenset({"url"}), f"{where}.")
+        url = _text(entry, "url", where)
+        try:
+            fetch.parse(url, policy)
+        except BadInput as error:
+            raise InvalidRequest(f"{where}.url: {error.message}") from error
+        found.append({"url": url})
+    return found
+
+
+def prepare(
+    services: Services,
+    body: Mapping[str, Any],
+    idempotency: tuple[str, str] | None = None,
+    form: Form | None = None,
+) -> NewJob:
+    """Make a job from a request's body as its workload wants it. Blocks: it may be large."""
+    kind = body.get("kind")
+    workload = services.engine.workload(kind) if isinstance(kind, str) else None
+    plans = workload is not None and workload.plan is not None
+    new = new_job(body, Inputs(services.settings, form), idempotency, plans=plans)
+    plugin = services.plugins.get(new.kind)
+    if plugin is None or (plugin.prepare is None and plugin.router is None):
+        return new
+    if plugin.prepare is None:
+        raise InvalidRequest(f"kind: {new.kind} jobs are created through their own endpoints; see /docs")
+    prepared = plugin.prepare(new)
+    return replace(prepared, idempotency=new.idempotency, owns=new.owns)
 
 
 def _items(value: Any, inputs: Inputs) -> list[NewItem]:

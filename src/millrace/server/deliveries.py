@@ -1,0 +1,69 @@
+"""``/deliveries``: webhooks that were sent, are being tried, or were given up."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Path, Query
+from starlette.responses import Response
+
+from millrace.engine.deliveries import Delivery, DeliveryQuery, DeliveryState
+from millrace.server import examples
+from millrace.server.replies import json_reply, rfc3339
+from millrace.server.services import Services
+
+DeliveryId = Annotated[str, Path(max_length=64)]
+
+
+def delivery_row(delivery: Delivery) -> dict[str, Any]:
+    """Return a delivery as the API writes it, without its body."""
+    return {
+        "id": delivery.id,
+        "job": delivery.job,
+        "kind": delivery.kind,
+        "url": delivery.url,
+        "event": delivery.event,
+        "state": delivery.state,
+        "attempts": delivery.attempts,
+        "next_at": rfc3339(delivery.next_at),
+        "status": delivery.status,
+        "error": delivery.error,
+        "response": delivery.response,
+        "created_at": rfc3339(delivery.created_at),
+        "updated_at": rfc3339(delivery.updated_at),
+        "finished_at": rfc3339(delivery.finished_at),
+    }
+
+
+def router(services: Services) -> APIRouter:
+    """Return the routes below ``/deliveries``."""
+    api = APIRouter(prefix="/deliveries", tags=["deliveries"])
+    deliveries = services.deliveries
+
+    @api.get("", summary="Webhooks, newest first", **examples.DELIVERIES)
+    async def list_deliveries(
+        job: Annotated[str | None, Query(max_length=128, description="of one job only")] = None,
+        state: DeliveryState | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+        before: Annotated[
+            int | None, Query(ge=1, lt=2**62, description="`next_before` of the page before")
+        ] = None,
+    ) -> Response:
+        """List what was told to whom, what they answered, and when the next attempt is due."""
+        found = await deliveries.list(DeliveryQuery(job, state, limit + 1, before))
+        more = found[limit - 1].seq if len(found) > limit else None
+        return json_reply({"deliveries": [delivery_row(d) for d in found[:limit]], "next_before": more})
+
+    @api.get("/{delivery_id}", summary="One webhook, with its body", **examples.DELIVERY)
+    async def delivery(delivery_id: DeliveryId) -> Response:
+        """Say all about a webhook."""
+        found = await deliveries.get(delivery_id)
+        return json_reply({**delivery_row(found), "body": orjson.loads(found.body)})
+
+    @api.post("/{delivery_id}/resend", status_code=202, summary="Send a webhook once more", **examples.RESEND)
+    async def resend(delivery_id: DeliveryId) -> Response:
+        """Send it again under the same ``webhook-id``, with all its attempts before it."""
+        return json_reply(delivery_row(await deliveries.resend(delivery_id)), 202)
+
+    return api
