@@ -72,7 +72,12 @@ def _surround(
 ) -> None:
     """Add what every request passes through; the last added is the outermost."""
     settings = services.settings
-    app.add_middleware(BodyLimit, bodies=bodies, limit=settings.limits.body_bytes)
+    app.add_middleware(
+        BodyLimit,
+        bodies=bodies,
+        limit=settings.limits.body_bytes,
+        streams=[path for plugin in plugins.values() for path in plugin.streams],
+    )
     app.add_middleware(
         Auth,
         bodies=bodies,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Collection
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -102,17 +103,19 @@ class _Seen:
 class BodyLimit:
     """ASGI middleware: a body that is not multipart, and so is read into memory, has a limit.
 
-    Multipart bodies are limited where they are read (``uploads``).
+    Multipart bodies are limited where they are read (``uploads``), and so are those of ``streams``,
+    the paths whose contract reads them piece by piece.
     """
 
-    def __init__(self, app: ASGIApp, bodies: ErrorBodies, limit: int) -> None:
+    def __init__(self, app: ASGIApp, bodies: ErrorBodies, limit: int, streams: Collection[str] = ()) -> None:
         self._app = app
         self._bodies = bodies
         self._limit = limit
+        self._streams = frozenset(streams)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse what says it is too large, and stop reading what turns out to be."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"] in self._streams:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)

@@ -83,6 +83,9 @@ def run(services: Services, plugins: Mapping[str, Plugin], listener: socket.sock
         timeout_keep_alive=30,
         timeout_graceful_shutdown=_GRACE_SECONDS,
         ws_max_size=1 << 20,
+        # A client that has answered no ping for a minute is gone.
+        ws_ping_interval=20.0,
+        ws_ping_timeout=40.0,
     )
     server = _Server(config, services)
     log.info("listening on %s", url_of(listener))

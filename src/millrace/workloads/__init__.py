@@ -39,6 +39,8 @@ class Plugin:
     router     its HTTP contract, mounted at the root; None: only ``POST /jobs`` reaches it.
     errors     path prefixes whose errors are rendered by ``render_error`` (see server/errors.py).
     health     paths of its own health endpoints, which need no token.
+    streams    paths whose bodies its contract reads piece by piece within limits of its own: the server's
+               limit on bodies that are read into memory is not theirs.
     words      its word for a job's state (``queued running succeeded failed cancelled``, and ``held``
                for a job that was created but not released) where the canonical one is not used.
     prepare    checks a job that came by ``POST /jobs`` and fills in what its own contract would have
@@ -55,6 +57,7 @@ class Plugin:
     errors: tuple[str, ...] = ()
     render_error: Callable[[int, str, str, dict[str, Any]], dict[str, Any]] | None = None
     health: tuple[str, ...] = ()
+    streams: tuple[str, ...] = ()
     words: Mapping[str, str] = field(default_factory=dict)
     prepare: Callable[[NewJob], NewJob] | None = None
     commands: Callable[[], typer.Typer] | None = None
