@@ -216,14 +216,20 @@ class LiveServer:
             row: dict[str, Any] = self.client.get(f"/jobs/{job_id}").raise_for_status().json()
             if row["state"] in wanted:
                 return row
-            assert time.monotonic() < deadline, f"still {row['state']} after {timeout} s: {row}\n{self.log()}"
+            assert time.monotonic() < deadline, (
+                f"still {row['state']} after {timeout} s: {row}\n{self.log()[-3000:]}"
+            )
             time.sleep(0.02)
 
-    def raw(self, request: bytes, *, timeout: float = 10.0) -> bytes:
-        """Send bytes as they are, and return what comes back until the server closes or falls silent."""
+    def raw(self, request: bytes, *, hang_up: bool = False, timeout: float = 10.0) -> bytes:
+        """Send bytes as they are, and return what comes back until the server closes or falls silent.
+
+        ``hang_up`` ends our side first, as a client does that is cut off.
+        """
         with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as connection:
             connection.sendall(request)
-            connection.shutdown(socket.SHUT_WR)
+            if hang_up:
+                connection.shutdown(socket.SHUT_WR)
             received = bytearray()
             with contextlib.suppress(TimeoutError):
                 while block := connection.recv(65536):

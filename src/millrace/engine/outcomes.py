@@ -38,6 +38,7 @@ class Outcomes:
     progress    (job, idx) → live fraction and phase of what runs.
     unstored    progress that is not in the database yet.
     finished    called within the transaction that ends a job, with the round and its row.
+    attempts    called at the end of every attempt, with (kind, stage, outcome, seconds); must be quick.
     lost        workers that died while running something.
     """
 
@@ -57,6 +58,7 @@ class Outcomes:
         self.progress: dict[tuple[str, int], tuple[float, str]] = {}
         self.unstored: dict[tuple[int, int], ProgressRow] = {}
         self.finished: list[Callable[[Round, JobRow], None]] = []
+        self.attempts: list[Callable[[str, str, str, float], None]] = []
         self.lost = 0
 
     def take(self, round_: Round, reports: list[Report], ended: list[int]) -> None:
@@ -207,6 +209,8 @@ class Outcomes:
                 self.executor.worker_of(running.call.lease),
             )
         )
+        for tell in self.attempts:
+            tell(row.kind, stage, outcome, finished - started)
         job.leave(running.stage, item.size)
         if running.stage == PLAN_STAGE:
             self._plan_moved(round_, running, position, error)

@@ -13,6 +13,7 @@ from millrace import __version__
 from millrace.server import deliveries, docs, health, jobs, schedules, workloads
 from millrace.server.auth import Auth
 from millrace.server.errors import ErrorBodies
+from millrace.server.examples import with_nulls
 from millrace.server.metrics import Metrics
 from millrace.server.requests import BodyLimit, RequestContext
 from millrace.server.services import Services
@@ -32,6 +33,7 @@ def create_app(services: Services, plugins: Mapping[str, Plugin]) -> FastAPI:
     """
     bodies = ErrorBodies(plugins.values())
     metrics = Metrics()
+    services.engine.loop.outcomes.attempts.append(metrics.stage)
     words = Words(plugins.values())
 
     @asynccontextmanager
@@ -104,6 +106,7 @@ def _describe(app: FastAPI, *, needs_token: bool) -> None:
         components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
         if needs_token:
             schema["security"] = [{"bearer": []}]
+        schema["paths"] = with_nulls(schema["paths"])
         for operations in schema["paths"].values():
             for operation in operations.values():
                 operation.get("responses", {}).pop("422", None)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+NULL = "\0null"
+"""Stands for null in an example: FastAPI leaves nulls out of the document it makes."""
+
 _ID = "job_5f0c2a9e7b"
 
 _ROW: dict[str, Any] = {
@@ -11,7 +14,7 @@ _ROW: dict[str, Any] = {
     "kind": "transcripts",
     "status": "running",
     "label": "interviews",
-    "path": None,
+    "path": NULL,
     "progress": {"percent": 37.5},
     "priority": 1,
     "total_files": 8,
@@ -20,7 +23,7 @@ _ROW: dict[str, Any] = {
     "created_at": "2026-01-15T10:30:00.000Z",
     "started_at": "2026-01-15T10:30:00.042Z",
     "updated_at": "2026-01-15T10:32:30.500Z",
-    "finished_at": None,
+    "finished_at": NULL,
 }
 
 _DETAIL: dict[str, Any] = {
@@ -28,7 +31,7 @@ _DETAIL: dict[str, Any] = {
     "state": "running",
     "held": False,
     "cancel_requested": False,
-    "parallelism": None,
+    "parallelism": NULL,
     "stages": ["recognise", "separate"],
     "counts": {
         "total": 8,
@@ -40,10 +43,10 @@ _DETAIL: dict[str, Any] = {
         "cancelled": 0,
     },
     "eta_seconds": 225.0,
-    "expires_at": None,
+    "expires_at": NULL,
     "last_event": 21,
     "options": {"tasks": {"asr": True, "demucs": True}},
-    "error": None,
+    "error": NULL,
     "links": {
         "self": f"/jobs/{_ID}",
         "items": f"/jobs/{_ID}/items",
@@ -65,7 +68,7 @@ _ARTIFACT = {
 
 _ITEM: dict[str, Any] = {
     "idx": 0,
-    "uid": None,
+    "uid": NULL,
     "name": "a.mp3",
     "state": "succeeded",
     "stage": "separate",
@@ -77,7 +80,7 @@ _ITEM: dict[str, Any] = {
     "updated_at": "2026-01-15T10:31:12.000Z",
     "finished_at": "2026-01-15T10:31:12.000Z",
     "results": {"recognise": {"cues": 41}},
-    "error": None,
+    "error": NULL,
 }
 
 _EVENT = (
@@ -86,6 +89,15 @@ _EVENT = (
     f'data: {{"seq":1,"at":"2026-01-15T10:30:00.000Z","type":"job.created","job_id":"{_ID}",'
     '"item":null,"data":{"total":8}}\n\n'
 )
+
+
+def with_nulls(value: Any) -> Any:
+    """Return a part of the OpenAPI document with every stand-in replaced by null."""
+    if isinstance(value, dict):
+        return {key: with_nulls(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [with_nulls(entry) for entry in value]
+    return None if value == NULL else value
 
 
 def _answer(example: Any, status: int = 200, media_type: str = "application/json") -> dict[int | str, Any]:
@@ -126,7 +138,7 @@ METRICS: dict[str, Any] = {
 
 LIST: dict[str, Any] = {
     "responses": {
-        **_answer({"jobs": [_ROW], "total": 1, "limit": 50, "offset": 0, "next_cursor": None}),
+        **_answer({"jobs": [_ROW], "total": 1, "limit": 50, "offset": 0, "next_cursor": NULL}),
         **_problem(400, "status: 'asleep' is no status", "bad_request"),
     }
 }
@@ -147,7 +159,7 @@ STATS: dict[str, Any] = {
     )
 }
 DETAIL: dict[str, Any] = {"responses": {**_answer(_DETAIL), **_MISSING}}
-ITEMS: dict[str, Any] = {"responses": {**_answer({"items": [_ITEM], "next_after": None}), **_MISSING}}
+ITEMS: dict[str, Any] = {"responses": {**_answer({"items": [_ITEM], "next_after": NULL}), **_MISSING}}
 ITEM: dict[str, Any] = {
     "responses": {
         **_answer(
@@ -264,8 +276,8 @@ _WORKLOAD = {
     "kind": "transcripts",
     "mode": "active",
     "stages": [
-        {"name": "recognise", "resource": "cpu", "paused": None},
-        {"name": "separate", "resource": "cpu", "paused": None},
+        {"name": "recognise", "resource": "cpu", "paused": NULL},
+        {"name": "separate", "resource": "cpu", "paused": NULL},
     ],
     "policy": "stage_first",
     "queued": 3,
@@ -288,9 +300,9 @@ _SCHEDULE: dict[str, Any] = {
     "overlap": False,
     "enabled": True,
     "next_at": "2026-01-16T02:30:00.000Z",
-    "last_at": None,
-    "last_job": None,
-    "last_error": None,
+    "last_at": NULL,
+    "last_job": NULL,
+    "last_error": NULL,
     "created_at": "2026-01-15T10:30:00.000Z",
 }
 _NO_SCHEDULE = _problem(404, "no schedule 'sch_5f0c2a9e7b114d20'", "not_found")
@@ -319,7 +331,7 @@ ADD_SCHEDULE: dict[str, Any] = {
     },
 }
 SWITCH_SCHEDULE: dict[str, Any] = {
-    "responses": {**_answer({**_SCHEDULE, "enabled": False, "next_at": None}), **_NO_SCHEDULE},
+    "responses": {**_answer({**_SCHEDULE, "enabled": False, "next_at": NULL}), **_NO_SCHEDULE},
     "openapi_extra": {"requestBody": {"content": {"application/json": {"example": {"enabled": False}}}}},
 }
 DELETE_SCHEDULE: dict[str, Any] = {
@@ -327,7 +339,7 @@ DELETE_SCHEDULE: dict[str, Any] = {
 }
 TICKS: dict[str, Any] = {
     "responses": {
-        **_answer({"ticks": [{"at": "2026-01-15T02:30:00.000Z", "job": _ID, "error": None}]}),
+        **_answer({"ticks": [{"at": "2026-01-15T02:30:00.000Z", "job": _ID, "error": NULL}]}),
         **_NO_SCHEDULE,
     }
 }
@@ -339,22 +351,22 @@ _DELIVERY: dict[str, Any] = {
     "event": "job.finished",
     "state": "delivered",
     "attempts": 1,
-    "next_at": None,
+    "next_at": NULL,
     "status": 204,
-    "error": None,
+    "error": NULL,
     "response": "",
     "created_at": "2026-01-15T10:35:00.000Z",
     "updated_at": "2026-01-15T10:35:00.210Z",
     "finished_at": "2026-01-15T10:35:00.210Z",
 }
 _NO_DELIVERY = _problem(404, "no delivery 'msg_2f1d5e0a9c'", "not_found")
-DELIVERIES: dict[str, Any] = {"responses": _answer({"deliveries": [_DELIVERY], "next_before": None})}
+DELIVERIES: dict[str, Any] = {"responses": _answer({"deliveries": [_DELIVERY], "next_before": NULL})}
 DELIVERY: dict[str, Any] = {
     "responses": {**_answer({**_DELIVERY, "body": {"type": "job.finished"}}), **_NO_DELIVERY}
 }
 RESEND: dict[str, Any] = {
     "responses": {
-        **_answer({**_DELIVERY, "state": "pending", "attempts": 0, "finished_at": None}, 202),
+        **_answer({**_DELIVERY, "state": "pending", "attempts": 0, "finished_at": NULL}, 202),
         **_NO_DELIVERY,
         **_problem(409, "the delivery msg_2f1d5e0a9c is still being tried (attempt 2)", "conflict"),
     }

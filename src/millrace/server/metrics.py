@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
@@ -47,6 +47,7 @@ class Metrics:
             buckets=_STAGE_BUCKETS,
             registry=self._registry,
         )
+        self._by_stage: dict[tuple[str, str, str], Histogram] = {}
         info = Gauge("millrace_info", "The version that runs", ["version"], registry=self._registry)
         info.labels(__version__).set(1)
 
@@ -57,7 +58,11 @@ class Metrics:
 
     def stage(self, kind: str, stage: str, outcome: str, seconds: float) -> None:
         """Count an attempt that ended. Safe from any thread."""
-        self._stages.labels(kind, stage, outcome).observe(max(0.0, seconds))
+        key = (kind, stage, outcome)
+        child = self._by_stage.get(key)
+        if child is None:
+            child = self._by_stage[key] = self._stages.labels(*key)
+        child.observe(max(0.0, seconds))
 
     async def scrape(self, services: Services) -> bytes:
         """Write all metrics in Prometheus' text format."""
@@ -102,6 +107,6 @@ def _engine_families(services: Services, stats: list[KindStats], age: float) -> 
         paused.add_metric([stage.kind, stage.stage], 1)
     yield from (jobs, items, slots, workers, paused)
     yield GaugeMetricFamily("millrace_queue_age_seconds", "How long the oldest waiting job has waited", age)
-    yield GaugeMetricFamily(
+    yield CounterMetricFamily(
         "millrace_workers_lost", "Workers that died while running something, since the start", status.lost
     )
