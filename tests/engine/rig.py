@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from millrace.blobs import open_store as open_blobs
 from millrace.engine.engine import Engine
-from millrace.engine.executors.local import LocalExecutor
 from millrace.engine.sql import SqlStore
 from millrace.engine.workload import Retry, Stage, Workload
+from tests.engine.executors import ROOT, MakeExecutor, make_local
 
 STAGES = "tests.engine.stages"
-ROOT = Path(__file__).parents[2]
 
 
 def stage(name: str, function: str = "act", **options: Any) -> Stage:
@@ -37,6 +37,8 @@ def build(
     url: str | None = None,
     workloads: Sequence[Workload] = (ONE, TWO, FLOW, NOOP, PLANNED),
     slots: Mapping[str, int] | None = None,
+    make: MakeExecutor = make_local,
+    clock: Callable[[], float] = time.time,
     **executor: Any,
 ) -> Engine:
     """Return an engine on that directory, not yet started."""
@@ -47,12 +49,5 @@ def build(
         sys.path.insert(0, str(ROOT))
     store = SqlStore(url or f"sqlite:///{directory / 'millrace.db'}")
     blobs = open_blobs({"root": str(directory / "blobs")})
-    local = LocalExecutor(
-        slots or {"cpu": 2, "gpu": 0, "io": 2},
-        settings={},
-        site={},
-        artifacts=blobs.descriptor(),
-        scratch=directory / "scratch",
-        **executor,
-    )
-    return Engine(store, local, blobs, workloads)
+    chosen = make(directory, blobs.descriptor(), slots or {"cpu": 2, "gpu": 0, "io": 2}, **executor)
+    return Engine(store, chosen, blobs, workloads, clock=clock)

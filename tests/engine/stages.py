@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from millrace.engine.context import Skip, StageContext
@@ -57,6 +59,43 @@ def act(ctx: StageContext) -> Mapping[str, Any] | Skip | None:
         return {"model": ctx.model("model", lambda: os.urandom(8).hex()), "pid": os.getpid()}
     if deed == "slots":
         return {"slots": ctx.slots}
+    if deed == "given":
+        return {"settings": dict(ctx.settings), "site": dict(ctx.site), "options": dict(ctx.options)}
+    if deed == "child":
+        child = subprocess.Popen(["sleep", "60"])
+        Path(ctx.input["path"]).write_text(f"{os.getpid()} {child.pid}")
+        child.wait()
+    if deed == "print":
+        print("x" * 100_000, flush=True)
+        return {"printed": True}
+    if deed == "large":
+        return {"echo": ctx.input["text"]}
+    if deed == "log":
+        with Path(ctx.input["path"]).open("a") as log:
+            log.write(f"{ctx.job} {ctx.idx} {ctx.stage} {time.monotonic()}\n")
+        time.sleep(ctx.input.get("seconds", 0))
+        with Path(ctx.input["path"]).open("a") as log:
+            log.write(f"{ctx.job} {ctx.idx} {ctx.stage} {time.monotonic()} end\n")
+        return None
+    if deed == "gate":
+        while not Path(ctx.input["path"]).exists():
+            time.sleep(0.005)
+        return None
+    if deed == "needs":
+        if not Path(ctx.input["path"]).exists():
+            raise BadInput("what it needs is not there")
+        return {"attempt": ctx.attempt}
+    if deed == "missing":
+        ctx.artifact("promised.txt")
+        return None
+    if deed == "half":
+        ctx.artifact("out.txt").write_text("half of it")
+        raise BadInput("it broke in the middle")
+    if deed == "unstable":
+        ctx.artifact("out.txt").write_text("first try" if ctx.attempt == 1 else "second try")
+        if ctx.attempt == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return None
     raise BadInput(f"no such deed: {deed!r}")
 
 

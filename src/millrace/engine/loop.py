@@ -89,6 +89,8 @@ class EngineLoop:
         self.executor.wake()
         if self._thread.ident is not None:
             self._thread.join()
+        else:
+            self.executor.stop()
 
     def request(self, request: Request) -> Future[Any]:
         """Have a function run inside the next transaction; its future resolves after the commit."""
