@@ -118,9 +118,75 @@ def read_settings(config: Path | None, flags: Mapping[str, Any]) -> tuple[dict[s
     return plugins, load_settings(config, flags=flags, sections=sections)
 
 
+@app.command()
+def doctor(
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+    media_root: MediaRoots = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Say what is configured, whether it would work, and what more could be there.
+
+    Ends with 1 when the server could not work so, with 2 when a setting is wrong.
+    """
+    from millrace import doctor as examination
+
+    flags = {"data_dir": data_dir, "media_roots": tuple(media_root or ())}
+    plugins, settings = read_settings(config, flags)
+    findings = examination.examine(settings, plugins)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(examination.as_json(findings), indent=2, ensure_ascii=False))
+    else:
+        typer.echo(examination.as_text(findings))
+    if not examination.healthy(findings):
+        raise typer.Exit(EXIT_FAILED)
+
+
+models_app = typer.Typer(help="The weights of models: directories below models/.", add_completion=False)
+app.add_typer(models_app, name="models")
+
+
+@models_app.callback(invoke_without_command=True)
+def list_models(context: typer.Context, config: ConfigFile = None) -> None:
+    """List the models that are there."""
+    context.obj = config
+    if context.invoked_subcommand is not None:
+        return
+    from millrace import models
+
+    _, settings = read_settings(config, {})
+    found = models.list_models(settings.models_dir)
+    if not found:
+        typer.echo(f"no model below {settings.models_dir}; the embedded engines need none")
+    for model in found:
+        typer.echo(f"{model.name}\t{model.format or '?'}\t{models.told(model.bytes)}\t{model.path}")
+
+
+@models_app.command()
+def pull(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The directory below models/ it becomes.")],
+    source: Annotated[str, typer.Argument(help="A URL, or an archive, file or directory on this machine.")],
+    sha256: Annotated[str | None, typer.Option(help="Of the file; needed for a URL.", metavar="HEX")] = None,
+) -> None:
+    """Bring a model here. Nothing else in Millrace ever downloads one."""
+    from millrace import models
+    from millrace.fetch import FetchPolicy
+
+    _, settings = read_settings(context.obj, {})
+    policy = FetchPolicy.of({**settings.fetch.model_dump(), "max_bytes": 1 << 40, "deadline": 24 * 3600.0})
+    model = models.pull(settings.models_dir, source, name, sha256=sha256, policy=policy)
+    typer.echo(f"{model.name}: {model.format or 'unknown format'}, {models.told(model.bytes)}, {model.path}")
+
+
 def _mount_workloads(arguments: list[str]) -> None:
     """Add the workloads' commands, unless one of ours is wanted: finding workloads takes a while."""
-    ours = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    ours: set[str | None] = {
+        command.callback.__name__ for command in app.registered_commands if command.callback
+    }
+    ours |= {group.name for group in app.registered_groups}
     if arguments and arguments[0] in ours:
         return
     from millrace.plugins import discover
