@@ -1,0 +1,124 @@
+"""Confidentiality marks: what a document says of itself, with and without "not".
+
+A mark stands apart: in capitals, alone on its line, or after a label such as ``Classification:``. The same
+word in running text is a term of law, not a mark (see ``legal.py``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from millrace.workloads.documents.detectors.passage import Passage
+from millrace.workloads.documents.document import Finding
+
+_SECRET = (
+    r"top secret|strictly confidential|highly confidential|highly sensitive|highly restricted|most confidential|"
+    r"secret//\w+|tlp ?: ?red|streng vertraulich|streng geheim|geheim|très secret|secret défense|"
+    r"estrictamente confidencial|máximo secreto|strettamente riservato|segretissimo|совершенно секретно|"
+    r"strikt vertrouwelijk|ściśle tajne|极秘|極秘|絶対秘|绝密|机密|機密|سري للغاية|סודי ביותר|극비"
+)
+_CONFIDENTIAL = (
+    r"company confidential|commercial[- ]in[- ]confidence|business confidential|private (?:and|&) confidential|"
+    r"privileged (?:and|&) confidential|confidential(?: (?:information|document|draft|material|property))?|"
+    r"internal(?: use)? only|for internal use(?: only)?|internal use|"
+    r"not for (?:public )?(?:distribution|release|circulation)|do not (?:distribute|copy|forward|circulate|share)|"
+    r"not to be (?:distributed|disclosed|copied)|proprietary(?: (?:and|&) confidential)?|"
+    r"confidential (?:and|&) proprietary|restricted|sensitive but unclassified|for official use only|fouo|controlled "
+    r"unclassified information|cui|eyes only|need[- ]to[- ]know|embargoed|tlp ?: ?amber(?:\+strict)?|"
+    r"vertraulich|nur für den internen gebrauch|nur für den dienstgebrauch|vs-nfd|intern|confidentiel(?:le)?|"
+    r"diffusion restreinte|usage interne|confidencial|uso interno|riservato|confidenziale|uso interno|vertrouwelijk|"
+    r"poufne|konfidentiellt|luottamuksellinen|конфиденциально|для служебного пользования|社外秘|秘密|内部资料|"
+    r"内部使用|部外秘|סודי|سري|대외비|기밀"
+)
+_PUBLIC = (
+    r"unclassified|non-?confidential|public(?: (?:document|information|release))?|for (?:immediate|public) "
+    r"release|approved for public release|tlp ?: ?(?:clear|white|green)|öffentlich|public domain|"
+    r"declassified|公开"
+)
+_MARK = re.compile(
+    rf"(?<![^\W_])(?:(?P<secret>{_SECRET})|(?P<public>{_PUBLIC})|(?P<confidential>{_CONFIDENTIAL}))(?![^\W_])"
+)
+_CJK_ETC = re.compile(r"[\u0590-\u06ff\u3040-\u9fff\uac00-\ud7a3]")
+_LABEL = re.compile(
+    r"(?:classification|security level|sensitivity|data class|confidentiality|marking|einstufung|vertraulichkeit|"
+    r"klassifizierung|密级|x-classification)\s*(?:level)?\s*[:：]\s*$"
+)
+_NEGATION = re.compile(
+    r"(?:\bnot|\bno longer|\bnon-?|\bnever|\bneither|\bnor|\bwithout|\bisn't|\baren't|\bwasn't|\bformerly|\bpreviously|"
+    r"\bde|\bun|\bnicht|\bkeine?|\bne sont pas|\bpas|\bno es|\bno|\bnon)[ \t]*(?:be |been |considered |treated as |"
+    r"marked(?: as)? |deemed |a |an |any |the |to be |contain(?:s|ing)? |classified (?:as )?)*[\"']?$"
+)
+_AFTER_NEGATION = re.compile(r"^\s*[:=]?\s*(?:no\b|none\b|false\b|n/a\b|☐|\[ ?\])")
+_HINTS = (
+    "secret", "segret", "confiden", "confidén", "sensitive", "restricted", "tlp", "vertrauli", "geheim", "riservat", "vertrouwelijk",
+    "tajne", "poufne", "intern", "distribut", "circulat", "copy", "forward", "share", "disclosed", "proprietary", "official use",
+    "fouo", "unclassified", "cui", "eyes only", "need", "embargoed", "nfd", "diffusion", "konfidentiellt", "luottamuk",
+    "конфиденц", "служебн", "секрет", "public", "öffentlich", "declassified", "release", "秘", "密", "机", "機", "内部", "公开",
+    "سري", "סודי", "비", "기밀",
+)  # fmt: skip
+_LEVEL = {
+    "secret": ("MARK_SECRET", 0.9),
+    "confidential": ("MARK_CONFIDENTIAL", 0.85),
+    "public": ("MARK_PUBLIC", 0.6),
+}
+
+
+def detect(passage: Passage) -> Iterator[Finding]:
+    """Yield the marks of a page; a denied one has the stance ``negated``."""
+    if not passage.has(_HINTS):
+        return
+    for match in _MARK.finditer(passage.lower):
+        start, end = match.span()
+        level = match.lastgroup or "confidential"
+        form = _form(passage, start, end)
+        if form is None:
+            continue
+        kind, weight = _LEVEL[level]
+        negated = level != "public" and _is_negated(passage, start, end)
+        weak = match[0] in (
+            "intern",
+            "restricted",
+            "proprietary",
+            "cui",
+            "public",
+            "秘密",
+            "geheim",
+            "riservato",
+            "سري",
+        )
+        yield passage.finding(
+            f"mark.{level}", kind, "mark", start, end, context=form, stance="negated" if negated else "plain",
+            weight=weight * (0.6 if weak and form != "label" else 1.0),
+        )  # fmt: skip
+
+
+def _form(passage: Passage, start: int, end: int) -> str | None:
+    """Say why a passage counts as a mark: ``label``, ``line`` or ``capitals``; None: running text."""
+    text = passage.folded
+    line_start = max(text.rfind("\n", 0, start), text.rfind("\r", 0, start), text.rfind("\t", 0, start)) + 1
+    line_end = min((i for i in (text.find("\n", end), text.find("\r", end), text.find("\t", end)) if i >= 0),
+                   default=len(text))  # fmt: skip
+    if _LABEL.search(passage.lower, max(0, start - 60), start):
+        return "label"
+    value = text[start:end]
+    line = text[line_start:line_end]
+    rest = len(re.sub(r"[\W\d_]+", "", text[line_start:start] + text[end:line_end]))
+    if rest <= 12 and len(line) <= 90:
+        return "line"
+    if _CJK_ETC.search(value):
+        return "line" if rest <= 25 else None
+    if value.isupper() and len(value) > 3:
+        return "capitals"
+    title = all(word[:1].isupper() for word in re.findall(r"[^\W\d_]{4,}", value))
+    if title and len(value) > 14 and rest <= 60:
+        return "line"
+    return None
+
+
+def _is_negated(passage: Passage, start: int, end: int) -> bool:
+    before = passage.lower[max(0, start - 60) : start].replace("\r", " ").replace("\n", " ")
+    value = passage.lower[start:end]
+    if value.startswith(("not ", "do not")):
+        return False
+    return bool(_NEGATION.search(before)) or bool(_AFTER_NEGATION.search(passage.lower[end : end + 12]))
