@@ -1,0 +1,294 @@
+"""Mark findings where they stand: on a copy of a PDF or picture, or on the extracted text set as pages.
+
+Formats without pages of their own (DOCX, XLSX, PPTX, HTML, TXT, EML) are set in a fixed-width font; what
+the font lacks shows as a box there, and rightly in ``highlighted.html``, which browsers shape themselves.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import html
+import io
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pypdfium2 as pdfium
+import pypdfium2.raw as raw
+
+from millrace.workloads.documents.document import Box, Document, Finding, Page
+from millrace.workloads.documents.extract.image import open_image
+
+_COLOURS = {
+    "personal": (255, 205, 60), "health": (255, 205, 60), "payroll": (255, 205, 60), "secret": (255, 120, 90),
+    "mark": (120, 190, 255), "legal": (170, 215, 255), "unsafe": (255, 90, 120),
+}  # fmt: skip
+_FONTS = (
+    "/usr/share/fonts/truetype/dejavu/DejaVuSansMono.ttf",
+    "/usr/share/fonts/dejavu-sans-mono-fonts/DejaVuSansMono.ttf",
+    "/usr/share/fonts/TTF/DejaVuSansMono.ttf",
+    "/usr/share/fonts/truetype/liberation/LiberationMono-Regular.ttf",
+    "/System/Library/Fonts/Supplemental/Courier New.ttf",
+    "C:/Windows/Fonts/cour.ttf",
+)
+_PAGE = (595.0, 842.0)
+_MARGIN, _SIZE, _LEADING = 40.0, 8.5, 11.0
+_ADVANCE = 0.602
+_COLUMNS = int((_PAGE[0] - 2 * _MARGIN) / (_ADVANCE * _SIZE))
+_ROWS = int((_PAGE[1] - 2 * _MARGIN) / _LEADING)
+_MAX_SET = 2000
+
+
+def highlight(
+    path: Path, document: Document, findings: Sequence[Finding], out: Path, font: str | None = None
+) -> None:
+    """Write the document as PDF with its findings marked to ``out``.
+
+    Findings on pages of embedded files are marked on text pages set after the document's own.
+    """
+    pdf = pdfium.PdfDocument(path) if document.format == "pdf" else pdfium.PdfDocument.new()
+    try:
+        if document.format in ("png", "jpeg"):
+            _picture_page(pdf, open_image(path, path.name, 1 << 31))
+        typesetter = _Typesetter(pdf, font)
+        by_page: dict[int, list[Finding]] = {}
+        for finding in findings:
+            by_page.setdefault(finding.page, []).append(finding)
+        for page in document.pages:
+            own = document.format in ("pdf", "png", "jpeg") and page.index is not None and not page.part
+            if own and page.number in by_page:
+                with_boxes = [(f, f.boxes) for f in by_page[page.number]]
+                _mark(pdf, page.index or 0, with_boxes)
+            elif not own and (page.text.strip() or document.format != "pdf"):
+                typesetter.add(page, by_page.get(page.number, ()))
+        if not len(pdf):
+            pdf.new_page(*_PAGE).close()
+        pdf.save(out)
+    finally:
+        pdf.close()
+
+
+def _mark(pdf: Any, index: int, marks: Iterable[tuple[Finding, Sequence[Box]]]) -> None:
+    page = pdf[index]
+    try:
+        size = page.get_size()
+        for finding, boxes in marks:
+            rects = [rect for box in boxes if (rect := _to_page(page, size, box)) is not None]
+            if rects:
+                _annotate(page, rects, finding)
+    finally:
+        page.close()
+
+
+def _annotate(page: Any, rects: list[tuple[float, float, float, float]], finding: Finding) -> None:
+    annotation = raw.FPDFPage_CreateAnnot(page.raw, raw.FPDF_ANNOT_HIGHLIGHT)
+    if not annotation:
+        return
+    try:
+        red, green, blue = _COLOURS.get(finding.group, (255, 205, 60))
+        raw.FPDFAnnot_SetColor(annotation, raw.FPDFANNOT_COLORTYPE_Color, red, green, blue, 110)
+        for left, bottom, right, top in rects:
+            points = raw.FS_QUADPOINTSF(left, top, right, top, left, bottom, right, bottom)
+            raw.FPDFAnnot_AppendAttachmentPoints(annotation, points)
+        whole = raw.FS_RECTF(min(r[0] for r in rects), max(r[3] for r in rects), max(r[2] for r in rects),
+                             min(r[1] for r in rects))  # fmt: skip
+        raw.FPDFAnnot_SetRect(annotation, whole)
+        note = f"{finding.type} ({finding.rule}, weight {finding.weight:.2f}, {finding.stance})"
+        _set_string(annotation, b"Contents", note)
+        _set_string(annotation, b"T", "Millrace")
+    finally:
+        raw.FPDFPage_CloseAnnot(annotation)
+
+
+def _set_string(annotation: Any, key: bytes, value: str) -> None:
+    data = value.encode("utf-16-le") + b"\0\0"
+    buffer = ctypes.create_string_buffer(data, len(data))
+    raw.FPDFAnnot_SetStringValue(annotation, key, ctypes.cast(buffer, ctypes.POINTER(raw.FPDF_WCHAR)))
+
+
+def _to_page(page: Any, size: tuple[float, float], box: Box) -> tuple[float, float, float, float] | None:
+    """Turn a box of the displayed page into a rectangle of page space: the inverse of ``to_display``."""
+    precision = 100.0
+    width, height = round(size[0] * precision), round(size[1] * precision)
+    x, y = ctypes.c_double(), ctypes.c_double()
+    corners = []
+    for px, py in ((box[0], box[1]), (box[2], box[3])):
+        if not raw.FPDF_DeviceToPage(
+            page.raw, 0, 0, width, height, 0, round(px * precision), round(py * precision), x, y
+        ):
+            return None
+        corners.append((x.value, y.value))
+    xs, ys = zip(*corners, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _picture_page(pdf: Any, image: Any) -> None:
+    """Append a page of the picture's size in points, so that pixel boxes are page boxes."""
+    picture_to_page(pdf, image, (float(image.width), float(image.height)))
+
+
+def picture_to_page(pdf: Any, image: Any, size: tuple[float, float]) -> None:
+    """Append a page of ``size`` points that shows an RGB picture and nothing else."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    buffer.seek(0)
+    shown = pdfium.PdfImage.new(pdf)
+    shown.load_jpeg(buffer, inline=True)
+    shown.set_matrix(pdfium.PdfMatrix().scale(*size))
+    page = pdf.new_page(*size)
+    page.insert_obj(shown)
+    page.gen_content()
+    page.close()
+
+
+class _Typesetter:
+    """Sets text on A4 pages in a fixed-width font; wide (CJK) characters take two columns."""
+
+    def __init__(self, pdf: Any, font: str | None) -> None:
+        self._pdf = pdf
+        self._wanted = font
+        self._font: Any = None
+        self._data: Any = None
+        self._encodable: Callable[[str], str] = lambda text: text
+
+    def add(self, page: Page, findings: Sequence[Finding]) -> None:
+        """Append the pages of one page of text, with its findings marked."""
+        if self._font is None:
+            self._load()
+        title = f"— {page.part or 'page'} · {page.number} —"
+        rows: list[tuple[int, str]] = [(-1, title), (-1, ""), *_wrap(page.text)]
+        for first in range(0, len(rows), _ROWS):
+            if len(self._pdf) >= _MAX_SET:
+                return
+            self._sheet(rows[first : first + _ROWS], findings)
+
+    def _sheet(self, rows: list[tuple[int, str]], findings: Sequence[Finding]) -> None:
+        page = self._pdf.new_page(*_PAGE)
+        marks: dict[int, tuple[Finding, list[Box]]] = {}
+        for number, (offset, text) in enumerate(rows):
+            top = _MARGIN + number * _LEADING
+            self._row(page, text, top)
+            for place, finding in enumerate(findings):
+                if offset >= 0 and finding.start < offset + len(text) and offset < finding.end:
+                    left = _columns(text[: max(0, finding.start - offset)])
+                    right = _columns(text[: finding.end - offset])
+                    x0, x1 = (_MARGIN + col * _ADVANCE * _SIZE for col in (left, right))
+                    marks.setdefault(place, (finding, []))[1].append((x0, top, x1, top + _LEADING))
+        page.gen_content()
+        page.close()
+        _mark(self._pdf, len(self._pdf) - 1, marks.values())
+
+    def _row(self, page: Any, text: str, top: float) -> None:
+        column = 0
+        for run in _runs(text):
+            if run.strip():
+                written = raw.FPDFPageObj_CreateTextObj(self._pdf.raw, self._font, _SIZE)
+                data = self._encodable(run).encode("utf-16-le") + b"\0\0"
+                buffer = ctypes.create_string_buffer(data, len(data))
+                raw.FPDFText_SetText(written, ctypes.cast(buffer, ctypes.POINTER(raw.FPDF_WCHAR)))
+                x = _MARGIN + column * _ADVANCE * _SIZE
+                raw.FPDFPageObj_Transform(written, 1, 0, 0, 1, x, _PAGE[1] - top - 0.78 * _LEADING)
+                raw.FPDFPage_InsertObject(page.raw, written)
+            column += _columns(run)
+
+    def _load(self) -> None:
+        path = next((p for p in (self._wanted, *_FONTS) if p and Path(p).is_file()), None)
+        if path is not None:
+            data = Path(path).read_bytes()
+            self._data = (ctypes.c_uint8 * len(data)).from_buffer_copy(data)
+            self._font = raw.FPDFText_LoadFont(
+                self._pdf.raw, self._data, len(data), raw.FPDF_FONT_TRUETYPE, 1
+            )
+        if not self._font:
+            self._font = raw.FPDFText_LoadStandardFont(self._pdf.raw, b"Courier")
+            self._encodable = lambda text: text.encode("latin-1", "replace").decode("latin-1")
+
+
+def _width(char: str) -> int:
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def _columns(text: str) -> int:
+    return len(text) if text.isascii() else sum(map(_width, text))
+
+
+def _runs(text: str) -> list[str]:
+    """Cut a line where the width of characters changes, each wide one alone, so that columns stay true."""
+    if text.isascii():
+        return [text]
+    runs: list[str] = []
+    for char in text:
+        if runs and _width(char) == 1 and _width(runs[-1][-1]) == 1:
+            runs[-1] += char
+        else:
+            runs.append(char)
+    return runs
+
+
+def _wrap(text: str) -> list[tuple[int, str]]:
+    """Cut a text into rows of at most the page's columns, each with its offset; tabs become blanks."""
+    rows: list[tuple[int, str]] = []
+    offset = 0
+    for line in text.split("\n"):
+        shown = "".join(char if char.isprintable() else " " for char in line)
+        start = 0
+        while True:
+            end = _fit(shown, start)
+            rows.append((offset + start, shown[start:end]))
+            start = end
+            if start >= len(shown):
+                break
+        offset += len(line) + 1
+    return rows
+
+
+def _fit(line: str, start: int) -> int:
+    if len(line) - start <= _COLUMNS // 2 or (line.isascii() and len(line) - start <= _COLUMNS):
+        return len(line)
+    used, end = 0, start
+    while end < len(line) and used + _width(line[end]) <= _COLUMNS:
+        used += _width(line[end])
+        end += 1
+    if end < len(line):
+        blank = line.rfind(" ", start + 1, end)
+        if blank > start + (end - start) // 2:
+            return blank + 1
+    return max(end, start + 1)
+
+
+def highlight_html(document: Document, findings: Sequence[Finding], name: str) -> str:
+    """Return the extracted text as a standalone HTML page with the findings marked."""
+    by_page: dict[int, list[Finding]] = {}
+    for finding in findings:
+        by_page.setdefault(finding.page, []).append(finding)
+    sections = []
+    for page in document.pages:
+        title = html.escape(page.part or f"Page {page.number}")
+        sections.append(f'<section><h2>{title}</h2><pre dir="auto">'
+                        f"{_marked(page.text, by_page.get(page.number, []))}</pre></section>")  # fmt: skip
+    colours = "".join(f".{group}{{background:rgb{rgb}}}" for group, rgb in _COLOURS.items())
+    return (
+        '<!doctype html><html><head><meta charset="utf-8">'
+        '<meta http-equiv="Content-Security-Policy" '
+        "content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        f"<title>{html.escape(name)}</title><style>"
+        "body{font:14px system-ui;max-width:60rem;margin:2rem auto}"
+        f"pre{{white-space:pre-wrap;unicode-bidi:plaintext}}mark{{color:inherit}}{colours}</style></head>"
+        f"<body><h1>{html.escape(name)}</h1>{''.join(sections)}</body></html>"
+    )
+
+
+def _marked(text: str, findings: list[Finding]) -> str:
+    pieces, at = [], 0
+    for finding in sorted(findings, key=lambda f: (f.start, -f.end)):
+        start = max(at, finding.start)
+        if finding.end <= at:
+            continue
+        pieces.append(html.escape(text[at:start]))
+        note = html.escape(f"{finding.type} ({finding.rule})", quote=True)
+        pieces.append(
+            f'<mark class="{finding.group}" title="{note}">{html.escape(text[start : finding.end])}</mark>'
+        )
+        at = finding.end
+    return "".join([*pieces, html.escape(text[at:])])
