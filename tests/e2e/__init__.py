@@ -1,1 +1,0 @@
-"""Through the command line and the browser, as people use it."""
