@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 ARGS ?=
 
-.PHONY: help setup serve test lint types check lock clean
+.PHONY: help setup serve demo test lint types check lock clean
 
 help:  ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -25,6 +25,9 @@ $(STAMP): pyproject.toml requirements.lock
 
 serve: setup  ## Run the server; options: make serve ARGS="--port 9000 --media-root /srv/media"
 	$(BIN)/millrace serve $(ARGS)
+
+demo: setup  ## See it work: a batch of each workload through a server of its own
+	$(BIN)/millrace demo $(ARGS)
 
 test: setup  ## Run the tests; some of them: make test ARGS="tests/unit -k fetch"
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)

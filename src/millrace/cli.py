@@ -181,6 +181,34 @@ def pull(
     typer.echo(f"{model.name}: {model.format or 'unknown format'}, {models.told(model.bytes)}, {model.path}")
 
 
+@app.command()
+def demo(
+    kinds: Annotated[list[str] | None, typer.Argument(help="Which workloads; default: all.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="An empty or new directory for all of it; default: a temporary one.")
+    ] = None,
+) -> None:
+    """Run a batch of each workload through a server of its own, and show what comes out."""
+    import tempfile
+
+    from rich.console import Console
+
+    from millrace.demo import run_demo
+    from millrace.plugins import discover
+
+    plugins = {kind: plugin for kind, plugin in discover().items() if plugin.demo is not None}
+    unknown = [kind for kind in kinds or () if kind not in plugins]
+    if unknown or not plugins:
+        known = ", ".join(plugins) or "none"
+        raise SettingsError(f"no demonstration of {', '.join(unknown) or 'anything'}; there are: {known}")
+    folder = (output or Path(tempfile.mkdtemp(prefix="millrace-demo-"))).absolute()
+    if folder.exists() and any(folder.iterdir()):
+        raise SettingsError(f"{folder} is not empty; name another directory with --output")
+    chosen = {kind: plugin for kind, plugin in plugins.items() if not kinds or kind in kinds}
+    if not run_demo(chosen, folder, Console()):
+        raise typer.Exit(EXIT_FAILED)
+
+
 def _mount_workloads(arguments: list[str]) -> None:
     """Add the workloads' commands, unless one of ours is wanted: finding workloads takes a while."""
     ours: set[str | None] = {

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
@@ -323,7 +324,7 @@ def _request(
         **headers,
     }
     pool = httpcore.ConnectionPool(
-        ssl_context=ssl_context or ssl.create_default_context(),
+        ssl_context=ssl_context or _default_tls(),
         network_backend=_CheckedBackend(addresses, deadline),
         max_connections=1,
     )
@@ -348,6 +349,12 @@ def _request(
         raise Transient(
             f"the connection to {target.host} failed: {error or type(error).__name__}", code="fetch_failed"
         ) from error
+
+
+@lru_cache(maxsize=1)
+def _default_tls() -> ssl.SSLContext:
+    """Return the system's trust; reading its certificates takes tens of milliseconds, so once is enough."""
+    return ssl.create_default_context()
 
 
 def _headers(response: httpcore.Response) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""Through the command line and the browser, as people use it."""

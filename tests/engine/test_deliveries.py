@@ -39,9 +39,19 @@ def in_own_words(job):
     return [Notification(job.meta["url"], "batch.done", {"batch_id": job.id, "ok": job.counts.succeeded})]
 
 
+def speechless(job):
+    raise RuntimeError("no words")
+
+
+def unspeakable(job):
+    return [Notification("http://example.org/", "x", {"what": object()})]
+
+
 WORKLOADS = (
     Workload("one", (stage("only"),)),
     Workload("own", (stage("only"),), notifications=in_own_words),
+    Workload("speechless", (stage("only"),), notifications=speechless),
+    Workload("unspeakable", (stage("only"),), notifications=unspeakable),
 )
 
 
@@ -121,6 +131,14 @@ def test_a_contract_tells_it_in_its_own_words(rig, receiver):
     (delivery,) = there.ended()
     assert (delivery.event, delivery.kind, delivery.job) == ("batch.done", "own", "j2")
     assert orjson.loads(receiver.requests[0][3]) == {"batch_id": "j2", "ok": 1}
+
+
+@pytest.mark.parametrize("kind", ["speechless", "unspeakable"])
+def test_a_workload_that_finds_no_words_does_not_keep_its_jobs_from_ending(rig, kind):
+    there = rig()
+    there.run(NewJob("j3", kind, [NewItem()]))
+    assert there.engine.store.job("j3").state.value == "succeeded"
+    assert there.list() == []
 
 
 def test_a_receiver_that_recovers_gets_the_same_message_again(rig, receiver):

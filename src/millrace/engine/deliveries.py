@@ -28,7 +28,15 @@ from millrace.engine.lifecycle import backoff
 from millrace.engine.model import Job, Notification
 from millrace.engine.timer import Timer
 from millrace.engine.workload import Retry
-from millrace.errors import Conflict, MillraceError, NotFound, SettingsError, StageError
+from millrace.errors import (
+    Conflict,
+    MillraceError,
+    NotFound,
+    SettingsError,
+    StageError,
+    Transient,
+    Unavailable,
+)
 
 if TYPE_CHECKING:
     from millrace.engine.engine import Engine
@@ -208,13 +216,11 @@ def after_attempt(
     tried = replace(delivery, attempts=attempts, updated_at=now, status=None, error=None, response=None)
     again, wait = True, 0.0
     if isinstance(result, MillraceError):
-        tried = replace(tried, error=result.message)
+        tried = replace(tried, error=_storable(result.message))
         again = not (isinstance(result, StageError) and result.code == "fetch_refused")
     else:
-        text = (
-            result.body[:_KEPT_ANSWER].decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
-        )
-        tried = replace(tried, status=result.status, response=text)
+        text = result.body[:_KEPT_ANSWER].decode("utf-8", "replace")
+        tried = replace(tried, status=result.status, response=_storable(text))
         if 200 <= result.status < 300:
             return replace(tried, state="delivered", next_at=None, finished_at=now)
         tried = replace(tried, error=f"the receiver answered with status code {result.status}")
@@ -224,6 +230,11 @@ def after_attempt(
     if not again or attempts >= retry.attempts:
         return replace(tried, state="failed", next_at=None, finished_at=now)
     return replace(tried, next_at=now + max(wait, backoff(retry, attempts, jitter)))
+
+
+def _storable(text: str) -> str:
+    """Return text without NUL characters, which PostgreSQL cannot keep."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def default_notifications(job: Job) -> list[Notification]:
@@ -320,14 +331,17 @@ class Deliveries:
         return await asyncio.wrap_future(self._engine.loop.request(again))
 
     def _on_finished(self, round_: Round, row: JobRow) -> None:
-        notify = self._engine.workloads[row.kind].notifications
+        notify = self._engine.workloads[row.kind].notifications or default_notifications
         job = round_.tx.notification_source(row)
-        for notification in notify(job) if notify is not None else default_notifications(job):
-            body = orjson.dumps(dict(notification.body)).decode()
+        try:
+            told = [(n.url, n.event, orjson.dumps(dict(n.body)).decode()) for n in notify(job)]
+        except Exception:
+            # A workload that cannot put its news into words must not keep its jobs from ending.
+            log.exception("nobody is told of the end of job %s", row.id)
+            return
+        for url, event, body in told:
             id = f"msg_{uuid.uuid4().hex}"
-            round_.tx.insert_delivery(
-                id, row.id, row.kind, notification.url, notification.event, body, round_.now
-            )
+            round_.tx.insert_delivery(id, row.id, row.kind, url, event, body, round_.now)
             round_.afterwards.append(self._timer.wake)
 
     def _step(self) -> float | None:
@@ -349,21 +363,26 @@ class Deliveries:
         return None if next_at is None else next_at - now
 
     def _send(self, delivery: Delivery) -> None:
-        result: Reply | MillraceError
         try:
-            headers = signed_headers(delivery, self._policy.secret, self._clock())
-            try:
-                result = self._post(delivery.url, delivery.body.encode(), headers)
-            except MillraceError as error:
-                result = error
-            after = after_attempt(delivery, result, self._policy.retry, self._clock())
+            after = after_attempt(delivery, self._attempt(delivery), self._policy.retry, self._clock())
             if after.state == "failed":
                 log.warning("webhook %s of job %s failed: %s", delivery.id, delivery.job, after.error)
             self._engine.loop.request(lambda round_: round_.tx.save_delivery(after)).result()
-        except Exception:
-            log.exception("webhook %s of job %s: the attempt could not be kept", delivery.id, delivery.job)
+        except Unavailable as error:
+            # Stopping, or no database: it is sent again, under the same id.
+            log.info("webhook %s: the attempt could not be kept: %s", delivery.id, error.message)
             time.sleep(1.0)
         finally:
             with self._lock:
                 self._under_way.pop(delivery.id, None)
             self._timer.wake()
+
+    def _attempt(self, delivery: Delivery) -> Reply | MillraceError:
+        try:
+            headers = signed_headers(delivery, self._policy.secret, self._clock())
+            return self._post(delivery.url, delivery.body.encode(), headers)
+        except MillraceError as error:
+            return error
+        except Exception as error:
+            log.exception("webhook %s could not be sent", delivery.id)
+            return Transient(f"it could not be sent: {type(error).__name__}: {error}")

@@ -323,7 +323,7 @@ class Schedules:
                 self._write(schedule, at, new, None)
             except MillraceError as error:
                 log.warning("schedule %s (%s): no job: %s", schedule.id, schedule.name, error.message)
-                self._write(schedule, at, None, error.message)
+                self._write(schedule, at, None, error.message.replace("\0", ""))
         following = next_tick(schedule.cron, schedule.zone, now)
 
         def move_on(round_: Round) -> None:

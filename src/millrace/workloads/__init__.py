@@ -7,7 +7,7 @@ its ``Workload`` to the engine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,9 @@ from millrace.engine.model import NewJob
 from millrace.engine.workload import Workload
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import httpx2
     import typer
     from fastapi import APIRouter
 
@@ -27,6 +30,34 @@ class NoSettings(BaseModel):
     """The settings of a workload that has none: any key in its section is refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class DemoStand:
+    """What a workload's demonstration finds.
+
+    client   of a running server, its address being the base URL.
+    media    an empty directory below that server's media root, for samples.
+    """
+
+    client: httpx2.Client
+    media: Path
+
+
+@dataclass(frozen=True, slots=True)
+class DemoJob:
+    """A demonstration that was submitted.
+
+    job       the job's id.
+    title     one line for people: what is done, and by which endpoint.
+    seconds   how long its media play, where that is what its pace is measured by.
+    tell      called when the job has ended: lines that show what came out.
+    """
+
+    job: str
+    title: str
+    seconds: float | None = None
+    tell: Callable[[], Sequence[str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +79,7 @@ class Plugin:
                are, unless the workload has a router: then they are only taken there.
     commands   its subcommands for the command line, mounted as ``millrace KIND …``.
     doctor     lines for ``millrace doctor``: what is missing and what it would add.
+    demo       its part of ``millrace demo``: makes samples and submits them; see ``DemoStand``.
     """
 
     kind: str
@@ -62,3 +94,4 @@ class Plugin:
     prepare: Callable[[NewJob], NewJob] | None = None
     commands: Callable[[], typer.Typer] | None = None
     doctor: Callable[[Any], list[tuple[str, bool, str]]] | None = None
+    demo: Callable[[DemoStand], DemoJob] | None = None

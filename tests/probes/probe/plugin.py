@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from millrace.engine.workload import Retry, Stage, Workload
-from millrace.workloads import Plugin
+from millrace.workloads import DemoJob, DemoStand, Plugin
 
 
 class ProbeSettings(BaseModel):
@@ -41,6 +42,19 @@ def render_error(status: int, code: str, message: str, details: dict[str, Any]) 
     return {"probe_error": {"code": code, "message": message, "status": status, "details": details}}
 
 
+def demo(stand: DemoStand) -> DemoJob:
+    """Submit what the environment says, so that a test can have it fail."""
+    sample = stand.media / "sample.txt"
+    sample.write_text("a sample")
+    inputs = [{"artifact": "out.txt", "content": "made"}, {"sleep": 0.3}]
+    if "PROBE_DEMO_FAILS" in os.environ:
+        inputs.append({"fail": "as it was told"})
+    items = [{"name": f"{n}.txt", "input": value} for n, value in enumerate(inputs)]
+    body = {"kind": "probe", "items": items}
+    job = stand.client.post("/jobs", json=body).raise_for_status().json()["job_id"]
+    return DemoJob(job, "A probe does as it is told", tell=lambda: [f"told: {sample.read_text()}"])
+
+
 plugin = Plugin(
     kind="probe",
     build=build,
@@ -51,4 +65,5 @@ plugin = Plugin(
     health=("/probe/health",),
     words={"queued": "asleep", "running": "awake", "succeeded": "completed", "held": "uploaded"},
     prepare=lambda new: new,
+    demo=demo,
 )
