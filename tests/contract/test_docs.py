@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,6 +87,17 @@ def test_the_examples_have_the_fields_of_real_answers(probe: LiveServer, schema:
     ):
         example = schema["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["example"]
         _same_fields(example, probe.client.get(real).json(), path)
+
+
+def test_the_guide_names_every_endpoint_and_metric(probe: LiveServer, schema: dict[str, Any]) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "jobs-api.md").read_text()
+    for path, methods in schema["paths"].items():
+        for operation in methods.values():
+            if set(operation.get("tags", [])) & {"jobs", "workloads", "server"}:
+                assert f"{path}`" in guide, path
+    families = re.findall(r"^# TYPE (millrace_\w+) ", probe.client.get("/metrics").text, re.MULTILINE)
+    undocumented = {name for name in families if f"`{name}" not in guide}
+    assert undocumented <= {"millrace_info"} | {name for name in undocumented if name.endswith("_created")}
 
 
 def _same_fields(example: Any, real: Any, where: str) -> None:

@@ -18,6 +18,7 @@ def test_health_says_what_is_there(server: LiveServer) -> None:
     assert body["status"] == "ok"
     assert body["service"] == "millrace"
     assert body["queue"] == {"pending": 0, "running": 0}
+    assert server.client.head("/health").status_code == 200
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", body["timestamp"])
 
 

@@ -27,6 +27,7 @@ def router(services: Services, metrics: Metrics) -> APIRouter:
     """Return ``/health``, ``/livez``, ``/readyz`` and ``/metrics``."""
     api = APIRouter(tags=["server"])
 
+    @api.head("/health", include_in_schema=False)
     @api.get("/health", summary="Whether jobs are taken, and how busy the server is", **examples.HEALTH)
     async def health() -> Response:
         """Answer 200 as soon as jobs can be taken, 503 while they cannot. Needs no token."""
@@ -50,11 +51,13 @@ def router(services: Services, metrics: Metrics) -> APIRouter:
             body["error"] = "the database cannot be written to; the server's log says why"
         return json_reply(body, 200 if ok else 503)
 
+    @api.head("/livez", include_in_schema=False)
     @api.get("/livez", summary="Whether the process answers at all", **examples.LIVEZ)
     async def livez() -> Response:
         """Answer 200 as long as the event loop turns. Needs no token."""
         return json_reply({"status": "ok"})
 
+    @api.head("/readyz", include_in_schema=False)
     @api.get("/readyz", summary="Whether everything that jobs need is there", **examples.READYZ)
     async def readyz() -> Response:
         """Check the database and the blob store, and tell the age of the queue. Needs no token."""

@@ -172,7 +172,8 @@ def _add_feed(api: APIRouter, services: Services) -> None:
     ) -> Response:
         """Stream Server-Sent Events from behind ``Last-Event-ID`` on, until the job has finished.
 
-        Live progress has no id. With ``Accept: application/json`` the log is answered as a page.
+        The WebSocket ``/jobs/{job_id}/ws`` (``?after=``) sends the same, one JSON object a frame. Live
+        progress has no id. With ``Accept: application/json`` the log is answered as a page.
         """
         job = await engine.job(job_id)
         if "application/json" in request.headers.get("accept", ""):
