@@ -65,3 +65,18 @@ def test_log_lines_are_json_where_wanted(new_server: NewServer) -> None:
     (mine,) = [line for line in lines if line.get("request_id") == "find-me" and "http_status" in line]
     assert (mine["http_status"], mine["level"]) == (200, "info")
     assert mine["message"].startswith("GET /jobs 200")
+
+
+def test_the_log_follows_jobs_and_items(new_server: NewServer, tmp_path: Path) -> None:
+    server = new_server(settings={"log": {"format": "json"}}, path=probe_path(tmp_path)).start()
+    job = Jobs(server).run({}, {"fail": "no good"})["job_id"]
+    server.stop()
+    lines = [line for line in map(json.loads, server.log().splitlines()) if line.get("job") == job]
+    assert [line["message"].partition(": ")[2] for line in lines if "item" not in line] == [
+        "created",
+        "started",
+        "failed; 1 succeeded, 0 skipped, 1 failed, 0 cancelled",
+    ]
+    (failed,) = [line for line in lines if "item" in line]
+    assert (failed["item"], failed["code"], failed["level"]) == (1, "bad_probe", "warning")
+    assert failed["message"].endswith("failed at first: no good")

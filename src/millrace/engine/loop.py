@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -24,7 +24,7 @@ from millrace.engine.events import Feed
 from millrace.engine.executors import Call, Done, Executor, Report
 from millrace.engine.model import Event, State
 from millrace.engine.outcomes import OVERDUE, Outcomes
-from millrace.engine.round import Round, Running
+from millrace.engine.round import Round, RoundEvent, Running
 from millrace.engine.scheduler import ActiveJob, Pick, Scheduler
 from millrace.engine.store import PLAN_STAGE, JobRow, Store, Transaction, TransactionLost
 from millrace.engine.workload import Workload
@@ -44,7 +44,8 @@ Request = Callable[[Round], Any]
 class EngineLoop:
     """The thread that owns the scheduler, the executor and all writes.
 
-    ``failure`` says why nothing can be written at the moment; None when all is well.
+    failure     why nothing can be written at the moment; None when all is well.
+    listeners   called with a round's events after they were committed; must be quick.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class EngineLoop:
         self.calls: dict[int, Running] = {}
         self.outcomes = Outcomes(self.scheduler, executor, artifacts, workloads, self.calls)
         self.failure: str | None = None
+        self.listeners: list[Callable[[Sequence[RoundEvent]], None]] = []
         self.rounds = 0
         self._inbox: deque[tuple[Request, Future[Any]]] = deque()
         self._progress_at = 0.0
@@ -297,6 +299,8 @@ class EngineLoop:
     def _publish(self, round_: Round) -> None:
         self.feed.publish(round_.live)
         if round_.events:
+            for listen in self.listeners:
+                listen(round_.events)
             self.feed.publish(
                 Event(job.id, seq, round_.now, kind, idx, data)
                 for job, seq, kind, idx, data in round_.events

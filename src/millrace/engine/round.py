@@ -11,6 +11,9 @@ from millrace.engine.model import Event
 from millrace.engine.scheduler import ActiveJob
 from millrace.engine.store import Claimed, JobRow, Transaction
 
+RoundEvent = tuple[JobRow, int, str, int | None, dict[str, Any]]
+"""An event before it is stored: its job, number, type, item and data."""
+
 
 @dataclass(slots=True)
 class Running:
@@ -32,7 +35,7 @@ class Round:
     tx: Transaction
     now: float
     dirty: dict[str, JobRow] = field(default_factory=dict)
-    events: list[tuple[JobRow, int, str, int | None, dict[str, Any]]] = field(default_factory=list)
+    events: list[RoundEvent] = field(default_factory=list)
     runs: list[tuple[int, int, int, str, str, float, float, str]] = field(default_factory=list)
     calls: list[Running] = field(default_factory=list)
     live: list[Event] = field(default_factory=list)

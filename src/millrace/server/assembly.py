@@ -25,6 +25,7 @@ from millrace.engine.sql.store import SqlStore
 from millrace.engine.workload import Retry
 from millrace.errors import Unavailable
 from millrace.server import submission
+from millrace.server.joblog import log_events
 from millrace.server.services import Services
 from millrace.server.uploads import Uploads
 from millrace.settings import Settings
@@ -62,7 +63,7 @@ def open_services(settings: Settings, plugins: Mapping[str, Plugin]) -> Services
         workloads = [replace(workload, ttl=settings.retention.ttl) for workload in workloads]
     engine = Engine(store, executor, blobs, workloads)
     uploads = Uploads(blobs, settings.tmp_dir / "uploads", settings.limits)
-    uploads.clean()
+    engine.loop.listeners.append(log_events)
     post = partial(fetch.post, policy=submission.webhook_policy(settings))
     services = Services(
         settings=settings,
@@ -77,6 +78,8 @@ def open_services(settings: Settings, plugins: Mapping[str, Plugin]) -> Services
     engine.attach(services.schedules)
     engine.attach(Retention(engine, blobs, RetentionPolicy(sweep=settings.retention.sweep)))
     engine.start()
+    # Only now is it certain that no other server uses these directories.
+    uploads.clean()
     return services
 
 

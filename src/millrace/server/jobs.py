@@ -36,7 +36,9 @@ class Retry(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    items: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = Field(default=None, min_length=1)
+    items: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = Field(
+        default=None, min_length=1, max_length=10_000
+    )
 
 
 class Change(BaseModel):
