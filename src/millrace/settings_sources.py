@@ -29,6 +29,14 @@ SHORT_NAMES: Mapping[str, tuple[str, ...]] = {
     "TMP_DIR": ("tmp_dir",),
     "JOB_TTL_SECONDS": ("retention", "ttl"),
 }
+# The section ``jobs`` of the tracks contract's own configuration file: where each of its keys stands here.
+JOBS_NAMES: Mapping[str, tuple[tuple[str, ...], Callable[[Any], Any]]] = {
+    "max_queue_size": (("tracks", "max_queue_size"), lambda value: value),
+    "max_concurrent": (("tracks", "max_concurrent"), lambda value: value),
+    "retention_days": (("tracks", "retention_days"), lambda value: value),
+    "storage_path": (("database",), lambda value: f"sqlite:///{Path(str(value)).expanduser().absolute()}"),
+    "cleanup_interval_hours": (("retention", "sweep"), lambda value: float(value) * 3600.0),
+}
 SECRET_NAMES = ("token", "secret", "password", "key", "database")
 
 Path_ = tuple[str, ...]
@@ -43,6 +51,10 @@ class _Layers:
         self.sources: dict[Path_, str] = {}
 
     def put(self, path: Path_, value: Any, source: str) -> None:
+        if path[0] == "jobs":
+            if path == ("jobs",) and not value:
+                return
+            path, value = _of_jobs(path, value, source)
         level = self.values
         for depth, name in enumerate(path[:-1], start=1):
             child = level.get(name)
@@ -65,6 +77,23 @@ class _Layers:
                 return self.sources[path[:length]]
         inside = [source for place, source in self.sources.items() if place[: len(path)] == path]
         return inside[-1] if inside else "the defaults"
+
+
+def _of_jobs(path: Path_, value: Any, source: str) -> tuple[Path_, Any]:
+    """Return where a setting of the section ``jobs`` stands here, and its value in our unit."""
+    name = ".".join(path)
+    if len(path) != 2 or path[1] not in JOBS_NAMES:
+        raise SettingsError(
+            f"unknown setting {name} = {_shown(path, value)} from {source}: "
+            f"known here: {', '.join(JOBS_NAMES)}"
+        )
+    place, translate = JOBS_NAMES[path[1]]
+    try:
+        return place, translate(value)
+    except (TypeError, ValueError):
+        raise SettingsError(
+            f"the setting {name} = {_shown(path, value)} from {source} is wrong: it must be a number"
+        ) from None
 
 
 def load_settings(

@@ -79,6 +79,40 @@ def test_the_documented_short_names_are_read(write, tmp_path):
     assert (settings.tmp_dir, settings.retention.ttl) == (tmp_path / "t", 60.0)
 
 
+def test_the_jobs_section_of_the_tracks_contract_is_read(write, tmp_path):
+    from millrace.workloads.tracks.settings import TracksSettings
+
+    write("""
+        jobs:
+          max_queue_size: 7
+          max_concurrent: 3
+          storage_path: jobs.db
+          retention_days: 2
+          cleanup_interval_hours: 0.5
+    """)
+    settings = load({"MILLRACE_JOBS__MAX_CONCURRENT": "4"}, sections={"tracks": TracksSettings})
+    tracks = settings.workload("tracks", TracksSettings)
+    assert (tracks.max_queue_size, tracks.max_concurrent, tracks.retention_days) == (7, 4, 2)
+    assert settings.retention.sweep == 1800
+    assert settings.database == f"sqlite:///{tmp_path / 'jobs.db'}"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("workers: 3", "unknown setting jobs.workers"),
+        ("max_queue_size: 0", "max_queue_size"),
+        ("cleanup_interval_hours: soon", "jobs.cleanup_interval_hours"),
+    ],
+)
+def test_what_is_wrong_in_the_jobs_section_is_named(write, line, said):
+    from millrace.workloads.tracks.settings import TracksSettings
+
+    write(f"jobs: {{{line}}}")
+    with pytest.raises(SettingsError, match=said):
+        load(sections={"tracks": TracksSettings})
+
+
 def test_the_prefixed_name_wins_over_the_short_one(write):
     assert load({"JOB_TTL_SECONDS": "60", "MILLRACE_RETENTION__TTL": "90"}).retention.ttl == 90
 
