@@ -1,0 +1,484 @@
+"""The HTTP contract of the tracks workload: ``/batch``, ``/batch/{job_id}`` and ``/webhook/…``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import orjson
+from fastapi import APIRouter, Header, HTTPException, Query, Request
+from fastapi import Path as PathParameter
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from starlette.responses import Response
+
+from millrace.engine.model import Item, Job, NewItem, NewJob, Priority, State
+from millrace.errors import InvalidRequest, NotFound
+from millrace.server.errors import explain
+from millrace.server.idempotency import body_digest, idempotency
+from millrace.server.replies import json_reply, rfc3339
+from millrace.sources import allowed_path
+from millrace.workloads.tracks import webhooks
+from millrace.workloads.tracks.journal import Journal
+from millrace.workloads.tracks.paths import check_pattern, display, from_json, map_path, to_json, walk
+from millrace.workloads.tracks.pipeline import (
+    STAGE,
+    filters_of,
+    journal_directory,
+    new_item,
+    titles_directory,
+)
+from millrace.workloads.tracks.settings import TracksSettings
+from millrace.workloads.tracks.titles import Titles
+
+if TYPE_CHECKING:
+    from millrace.server.services import Services
+
+KIND = "tracks"
+WORDS = {"succeeded": "completed", "skipped": "completed"}
+_FOUND_WITHIN = 1.0
+_PAGE = 1000
+_RECOVER_EVERY = 1.0
+_ENDED = (State.SUCCEEDED, State.SKIPPED, State.FAILED)
+
+JobId = Annotated[str, PathParameter(max_length=128)]
+
+
+class BatchFilters(BaseModel):
+    """Which files of the folder are taken."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    min_size_mb: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
+    max_age_days: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] | None = None
+    exclude_patterns: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=1024)]], Field(max_length=1000)
+    ] = []
+
+
+class BatchRequest(BaseModel):
+    """A batch: the folder (or file) to go through, and how."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: Annotated[str, Field(min_length=1, max_length=4096)]
+    recursive: bool = True
+    pattern: str | None = None
+    dry_run: bool = False
+    priority: Literal["low", "normal", "high", "webhook"] = "normal"
+    filters: BatchFilters = BatchFilters()
+
+    @field_validator("pattern")
+    @classmethod
+    def _usable(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            try:
+                check_pattern(pattern)
+            except InvalidRequest as error:
+                raise ValueError(error.message) from None
+        return pattern
+
+    @field_validator("filters", mode="before")
+    @classmethod
+    def _none_is_none(cls, filters: Any) -> Any:
+        return {} if filters is None else filters
+
+    def options(self, path: Path) -> dict[str, Any]:
+        """Return the job's options; ``path`` is the folder, made absolute."""
+        return {
+            **to_json(path),
+            "recursive": self.recursive,
+            "pattern": self.pattern,
+            "dry_run": self.dry_run,
+            "filters": self.filters.model_dump(exclude_none=True),
+        }
+
+
+def new_job_id() -> str:
+    """Return an id in the contract's form, ``job_YYYY-MM-DD_…``."""
+    return f"job_{time.strftime('%Y-%m-%d', time.gmtime())}_{secrets.token_hex(6)}"
+
+
+def render_error(status: int, code: str, message: str, details: dict[str, Any]) -> dict[str, Any]:
+    """Return the contract's error body."""
+    return {"detail": message}
+
+
+def prepare(new: NewJob) -> NewJob:
+    """Complete a job that came by ``POST /jobs``: the options are those of ``POST /batch``."""
+    if new.items:
+        for item in new.items:
+            if not isinstance(item.input.get("path"), str):
+                raise InvalidRequest(f"items: {item.name!r} names no path; write {{kind: path, path: …}}")
+        return replace(new, id=new_job_id(), label=new.label or f"{len(new.items)} files")
+    try:
+        request = BatchRequest.model_validate(dict(new.options))
+    except ValidationError as error:
+        raise InvalidRequest(f"options.{explain(error.errors())[0]}") from None
+    path = Path(os.path.normpath(request.path))
+    if not path.is_absolute():
+        raise InvalidRequest(f"options.path: {request.path!r} must be absolute")
+    return replace(
+        new,
+        id=new_job_id(),
+        label=new.label or str(path),
+        options=request.options(path),
+        meta={"path": str(path)},
+        scope=os.path.realpath(path),
+        plan=True,
+    )
+
+
+def router(services: Services, settings: TracksSettings) -> APIRouter:
+    """Return the contract's routes. Also finishes what a crash interrupted, now and while it runs."""
+    api = APIRouter(tags=["tracks"])
+    _add_batch(api, services)
+    _add_webhooks(api, services, settings)
+    _keep_recovering(services)
+    return api
+
+
+def _keep_recovering(services: Services) -> None:
+    """Finish half-done changes at the start, and whenever a worker was killed with one in hand."""
+    journal = Journal(journal_directory(services.settings.data_dir))
+    journal.recover()
+
+    def watch() -> None:
+        while not services.closing.is_set():
+            time.sleep(_RECOVER_EVERY)
+            journal.recover()
+
+    threading.Thread(target=watch, name="tracks-recovery", daemon=True).start()
+
+
+# -- batches ----------------------------------------------------------------------------------
+
+
+def _add_batch(api: APIRouter, services: Services) -> None:
+    engine = services.engine
+
+    @api.post("/batch", status_code=202, summary="Set the default audio track of a folder's files")
+    async def start(request: Request, body: BatchRequest) -> Response:
+        """Go through a folder. 409 while another batch works on it, above it or below it; 503 when full."""
+        key = idempotency(request, await body_digest(request))
+        path = _existing(body.path, services)
+        options = body.options(path)
+        found = await asyncio.to_thread(_find, path, options, services)
+        job, created = await engine.submit(
+            NewJob(
+                id=new_job_id(),
+                kind=KIND,
+                items=found or (),
+                plan=not found,
+                options=options,
+                meta={"path": str(path), "estimated_files": None if found is None else len(found)},
+                label=str(path),
+                priority=Priority[body.priority.upper()],
+                scope=os.path.realpath(path),
+                idempotency=key,
+            )
+        )
+        reply = {
+            "status": "started",
+            "job_id": job.id,
+            "batch_id": job.id,
+            "estimated_files": job.meta.get("estimated_files"),
+            "message": "Batch job started",
+        }
+        headers = {"Location": f"/batch/{job.id}"}
+        if not created:
+            headers["Idempotent-Replayed"] = "true"
+        return json_reply(reply, 202, headers)
+
+    @api.get("/batch/{job_id}", summary="A batch, its progress and its results")
+    async def batch(
+        job_id: JobId,
+        limit: Annotated[
+            int | None, Query(ge=0, le=100_000, description="of results; all by default")
+        ] = None,
+        offset: Annotated[int, Query(ge=0, lt=2**31)] = 0,
+    ) -> Response:
+        """Say how far a batch is, and what became of each file so far."""
+        job = await _job(services, job_id)
+        results = await _results(services, job, offset, limit)
+        return json_reply(batch_row(job, results))
+
+    @api.delete("/batch/{job_id}", summary="Cancel a batch")
+    async def cancel(job_id: JobId) -> Response:
+        """Stop a batch; files that are done stay done. 404 when it is unknown or has ended."""
+        job = await _job(services, job_id)
+        if job.state.final:
+            raise NotFound(f"Job not found or already completed: {job_id} is {word_of(job)}")
+        job = await engine.cancel(job_id)
+        await asyncio.to_thread(Journal(journal_directory(services.settings.data_dir)).recover)
+        if job.state is not State.CANCELLED:
+            raise NotFound(f"Job not found or already completed: {job_id} is {word_of(job)}")
+        return json_reply(
+            {
+                "status": "cancelled",
+                "job_id": job.id,
+                "message": "Job cancelled successfully",
+                "processed_before_cancel": _processed(job),
+            }
+        )
+
+
+def _existing(path: str, services: Services) -> Path:
+    """Return the folder or file that a request names; InvalidRequest when it is not there or not allowed."""
+    found = allowed_path(path, services.settings.media_roots)
+    if not os.path.lexists(found) or not found.exists():
+        raise InvalidRequest(f"Path not found: {path}")
+    if not (found.is_dir() or found.is_file()):
+        raise InvalidRequest(f"path: {path} is neither a folder nor a file")
+    return found
+
+
+def _find(path: Path, options: Mapping[str, Any], services: Services) -> list[NewItem] | None:
+    """Return the files of a folder when they can be found within a second, else None: the job finds them."""
+    roots = [root.resolve() for root in services.settings.media_roots]
+    deadline = time.monotonic() + _FOUND_WITHIN
+    found: list[NewItem] = []
+    for file in walk(path, filters_of(options), roots):
+        found.append(new_item(file))
+        if time.monotonic() > deadline:
+            return None
+    return found
+
+
+async def _job(services: Services, job_id: str) -> Job:
+    try:
+        job = await services.engine.job(job_id)
+    except NotFound:
+        job = None
+    if job is None or job.kind != KIND:
+        raise NotFound(f"Job not found: {job_id}")
+    return job
+
+
+async def _results(services: Services, job: Job, offset: int, limit: int | None) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    after = -1
+    skip = offset
+    while limit is None or len(rows) < limit:
+        items = await services.engine.items(job.id, after=after, limit=_PAGE, states=_ENDED)
+        for item in items[skip:]:
+            if limit is not None and len(rows) >= limit:
+                break
+            rows.append(result_row(item))
+        skip = max(0, skip - len(items))
+        if len(items) < _PAGE:
+            break
+        after = items[-1].idx
+    return rows
+
+
+def word_of(job: Job) -> str:
+    """Return a job's status in the contract's words."""
+    return WORDS.get(job.state.value, job.state.value)
+
+
+def _processed(job: Job) -> int:
+    return job.counts.finished - job.counts.cancelled
+
+
+def batch_row(job: Job, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a batch as ``GET /batch/{job_id}`` shows it."""
+    counts, done = job.counts, _processed(job)
+    eta = None
+    if not job.state.final and job.eta_at is not None and not job.planning:
+        eta = max(0, round(job.eta_at - time.time()))
+    return {
+        "job_id": job.id,
+        "batch_id": job.id,
+        "status": word_of(job),
+        "path": job.meta.get("path"),
+        "recursive": job.options.get("recursive", True),
+        "pattern": job.options.get("pattern"),
+        "dry_run": job.options.get("dry_run", False),
+        "priority": Priority(job.priority).name.lower(),
+        "progress": {
+            "total_files": counts.total,
+            "processed": done,
+            "success": counts.succeeded,
+            "skipped": counts.skipped,
+            "failed": counts.failed,
+            "remaining": counts.total - done,
+            "percent": round(100.0 * done / counts.total, 1) if counts.total else 0.0,
+            "eta_seconds": eta,
+        },
+        "created_at": rfc3339(job.created_at),
+        "started_at": rfc3339(job.started_at),
+        "updated_at": rfc3339(job.updated_at),
+        "completed_at": rfc3339(job.finished_at),
+        "results": list(results),
+        "error": job.error.get("message") if job.error else None,
+    }
+
+
+def result_row(item: Item) -> dict[str, Any]:
+    """Return what became of one file."""
+    result = item.results.get(STAGE) or {}
+    row: dict[str, Any] = {"file": item.name}
+    if item.state is State.FAILED:
+        error = item.error or {}
+        row |= {"status": "failed", "message": error.get("message", "failed"), "code": error.get("code")}
+    else:
+        row |= {"status": result.get("status", "success"), "message": result.get("message", "")}
+        if item.state is State.SKIPPED:
+            row |= {"status": "skipped", "reason": result.get("reason", result.get("skipped"))}
+    spent = (item.finished_at or 0) - (item.started_at or item.finished_at or 0)
+    row["duration_ms"] = result.get("duration_ms", max(0, round(spent * 1000)))
+    row["timestamp"] = rfc3339(item.finished_at)
+    return row
+
+
+# -- webhooks ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Doorman:
+    """Checks the signature of a webhook and reads its body."""
+
+    secret: str | None
+
+    async def read(self, request: Request, signature: str | None) -> Any:
+        body = await request.body()
+        if self.secret is not None:
+            wrong = webhooks.verify(self.secret, body, signature)
+            if wrong is not None:
+                raise HTTPException(
+                    401, f"{wrong}; it must be HMAC-SHA256 of the body, in hexadecimal digits"
+                )
+        try:
+            return orjson.loads(body) if body else {}
+        except orjson.JSONDecodeError as error:
+            raise InvalidRequest(f"body: not valid JSON: {error}") from None
+
+
+Signature = Annotated[str | None, Header(alias="X-Webhook-Signature")]
+
+
+def _add_webhooks(api: APIRouter, services: Services, settings: TracksSettings) -> None:
+    secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
+    doorman = _Doorman(secret)
+
+    async def take(sender: webhooks.Sender, request: Request, signature: str | None) -> Response:
+        event = webhooks.parse(sender, await doorman.read(request, signature))
+        if event.is_test:
+            return json_reply({"status": "ok", "event": event.name, "message": "Webhook test received"})
+        if not event.is_import:
+            message = f"Nothing to do for the event {event.name}"
+            return json_reply({"status": "ignored", "event": event.name, "message": message})
+        key = idempotency(request, await body_digest(request))
+        new = _webhook_job(event, services, settings, key)
+        await asyncio.to_thread(_remember, event, new, services, settings)
+        job, _ = await services.engine.submit(new)
+        files = [item.name for item in await services.engine.items(job.id, limit=len(event.files))]
+        reply = {
+            "status": "accepted",
+            "event": event.name,
+            "job_id": job.id,
+            "batch_id": job.id,
+            "files": files,
+            "message": f"{len(files)} file{'s' if len(files) != 1 else ''} queued",
+        }
+        return json_reply(reply, 202, {"Location": f"/batch/{job.id}"})
+
+    @api.post("/webhook/sonarr", status_code=202, summary="Take an event of Sonarr v4")
+    async def sonarr(request: Request, signature: Signature = None) -> Response:
+        """Deal with the files of an import or upgrade; other events are acknowledged and left alone."""
+        return await take("sonarr", request, signature)
+
+    @api.post("/webhook/radarr", status_code=202, summary="Take an event of Radarr")
+    async def radarr(request: Request, signature: Signature = None) -> Response:
+        """Deal with the file of an import or upgrade; other events are acknowledged and left alone."""
+        return await take("radarr", request, signature)
+
+    @api.post("/webhook/test", summary="Try the connection out")
+    async def test(request: Request, signature: Signature = None) -> Response:
+        """Answer 200 when a webhook could come in like this; the signature is checked, nothing is done.
+
+        With a field ``path`` in the body the answer also says what path mappings make of it.
+        """
+        body = await doorman.read(request, signature)
+        reply: dict[str, Any] = {
+            "status": "ok",
+            "message": "Webhook endpoint is working",
+            "signature": "verified" if secret is not None else "not required",
+        }
+        if isinstance(body, dict) and isinstance(body.get("path"), str):
+            reply["mapping"] = mapping_row(body["path"], settings, services.settings.media_roots)
+        return json_reply(reply)
+
+    @api.get("/webhook/map", summary="Try a path mapping out")
+    async def mapped(path: Annotated[str, Query(min_length=1, max_length=4096)]) -> Response:
+        """Say which path here a path in a webhook means, by which mapping, and whether it is there."""
+        return json_reply(mapping_row(path, settings, services.settings.media_roots))
+
+
+def mapping_row(path: str, settings: TracksSettings, roots: Sequence[Path]) -> dict[str, Any]:
+    """Return what the path mappings make of a path. Whether it exists is only said inside the media roots."""
+    mapped = map_path(path, settings.mappings)
+    try:
+        inside, problem = allowed_path(mapped.path, roots), None
+    except InvalidRequest as error:
+        inside, problem = None, error.message
+    return {
+        "path": path,
+        "mapped": mapped.path,
+        "mapping": mapped.rule,
+        "allowed": inside is not None,
+        "exists": inside.exists() if inside is not None else None,
+        "problem": problem,
+    }
+
+
+def _webhook_job(
+    event: webhooks.Event, services: Services, settings: TracksSettings, key: tuple[str, str] | None
+) -> NewJob:
+    """Return the job for an event: it holds no scope, so a running scan of the same folder is no conflict."""
+    items = [_webhook_item(path, event, services, settings) for path in event.files]
+    first = items[0].name
+    return NewJob(
+        id=new_job_id(),
+        kind=KIND,
+        items=items,
+        options={"recursive": False, "dry_run": False},
+        meta={"path": first, "event": event.name, "sender": event.sender, "title": event.title},
+        label=f"{event.sender}: {event.title or first}",
+        priority=Priority.WEBHOOK,
+        idempotency=key,
+    )
+
+
+def _remember(event: webhooks.Event, new: NewJob, services: Services, settings: TracksSettings) -> None:
+    """Keep the original language for later scans: of the title's folder, or of each file outside it."""
+    if event.original is None:
+        return
+    titles = Titles(titles_directory(services.settings.data_dir))
+    folder = Path(map_path(event.folder, settings.mappings).path) if event.folder else None
+    for item in new.items:
+        path = from_json(item.input)
+        titles.remember(folder if folder is not None and folder in path.parents else path, event.original)
+
+
+def _webhook_item(path: str, event: webhooks.Event, services: Services, settings: TracksSettings) -> NewItem:
+    mapped = map_path(path, settings.mappings)
+    try:
+        local = allowed_path(mapped.path, services.settings.media_roots)
+    except InvalidRequest as error:
+        by = f"mapped by {mapped.rule}" if mapped.rule else "no path mapping fits it"
+        raise InvalidRequest(f"{path} ({by}): {error.message}") from None
+    extra: dict[str, Any] = {"medium": "tv" if event.sender == "sonarr" else "movie"}
+    if event.original:
+        extra["original"] = event.original
+    if event.ids:
+        extra["ids"] = dict(event.ids)
+    where = to_json(local)
+    return NewItem(name=display(local), input={**where, **extra}, key=where["path"])
