@@ -62,20 +62,22 @@ class AudioDecoder:
         rate: int | None = None,
         channels: Literal[1, 2] = 1,
         stream: int | None = None,
+        channel: int | None = None,
         block: float = 1.0,
         max_seconds: float = MAX_SECONDS,
     ) -> None:
         """Open the file and decode its first frame.
 
         ``rate`` None keeps the stream's own; ``stream`` counts the audio streams from 0 (None: the
-        first); ``block`` is in seconds. One channel is a level-keeping mix of all; two are left and
-        right (of more, mixed down; of one, the same twice).
+        first); ``block`` is in seconds. One channel is a level-keeping mix of all, or the one that
+        ``channel`` chooses (from 0); two are left and right (of more, mixed down; of one, the same twice).
 
-        Raises BadInput (code ``bad_audio``) if the file is not media, has no such stream, holds no
+        Raises BadInput (code ``bad_audio``) if the file is not media, has no such stream or channel, holds no
         samples that can be decoded, and, while iterating, if it is longer than ``max_seconds``.
         """
         self.path = Path(path)
         self.channels: Literal[1, 2] = channels
+        self._channel = channel
         self.damaged = 0
         self.fraction = 0.0
         self._max_seconds = max_seconds
@@ -92,6 +94,7 @@ class AudioDecoder:
             if first is None:
                 raise self._nothing_decoded()
             self._first: AudioFrame = first
+            self._check_channel(first.layout.nb_channels)
             self.rate = rate or first.sample_rate
             self._block = max(1, round(block * self.rate))
         except BaseException:
@@ -171,6 +174,14 @@ class AudioDecoder:
                 self.damaged += 1
                 return
 
+    def _check_channel(self, count: int) -> None:
+        if self._channel is not None and not 0 <= self._channel < count:
+            raise BadInput(
+                f"{self.path.name}: there is no channel {self._channel}: the stream has {count}, counted from 0",
+                code="bad_audio",
+                details={"reason": "no_such_channel"},
+            )
+
     def _nothing_decoded(self) -> BadInput:
         if self.damaged:
             what = f"none of its {self.stream.codec} audio can be decoded: the file is damaged or cut off"
@@ -200,7 +211,7 @@ class AudioDecoder:
             if converter is None or not converter.takes(frame):
                 if converter is not None:
                     yield from converter.flush()
-                converter = _Converter(frame, self.rate, self.channels, self._block)
+                converter = _Converter(frame, self.rate, self.channels, self._block, self._channel)
             for block in converter.convert(frame):
                 kept, trim = block[trim:], max(0, trim - len(block))
                 if len(kept):
@@ -246,20 +257,23 @@ class _Converter:
     for surround channels and drop some.
     """
 
-    def __init__(self, frame: AudioFrame, rate: int, channels: int, block: int) -> None:
+    def __init__(
+        self, frame: AudioFrame, rate: int, channels: int, block: int, channel: int | None = None
+    ) -> None:
         from av.audio.resampler import AudioResampler
 
         self._format = (frame.format.name, frame.layout.name, frame.sample_rate)
         self._channels = channels
         count = frame.layout.nb_channels
+        self._channel = min(channel, count - 1) if channel is not None else None
         self._averaged = count > 8 or (count > 2 and frame.layout.name == f"{count} channels")
-        if self._averaged:
+        if self._averaged or self._channel is not None:
             layout = frame.layout.name
         elif channels == 1 or count == 1:
             layout = "mono"
         else:
             layout = "stereo"
-        self._decoded = count if self._averaged else (1 if layout == "mono" else 2)
+        self._decoded = count if layout == frame.layout.name else (1 if layout == "mono" else 2)
         self._resampler: AudioResampler = AudioResampler(
             format="flt", layout=layout, rate=rate, frame_size=block, options={"rematrix_maxval": "1.0"}
         )
@@ -279,7 +293,9 @@ class _Converter:
 
     def _samples(self, frame: Any) -> Samples:
         flat: Samples = frame.to_ndarray().reshape(-1, self._decoded)
-        if self._averaged:
+        if self._channel is not None:
+            flat = flat[:, self._channel : self._channel + 1]
+        elif self._averaged:
             flat = flat.mean(axis=1, dtype=np.float32, keepdims=True)
         if self._channels == 1:
             return np.ascontiguousarray(flat[:, 0])

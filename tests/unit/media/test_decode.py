@@ -261,3 +261,19 @@ def test_a_probe_names_the_streams(tmp_path):
     ]
     assert info.bytes == path.stat().st_size
     assert info.duration == pytest.approx(1.0, abs=0.2)
+
+
+@pytest.mark.parametrize("channels", [2, 6, 24])
+def test_one_channel_can_be_chosen(tmp_path, channels):
+    each = np.stack([tone(0.5, 48000, 200.0 * (n + 1), 0.1) for n in range(channels)], axis=1)
+    path = write_wav(tmp_path / "a.wav", each, 48000)
+    with AudioDecoder(path, channel=channels - 1) as decoder:
+        got = np.concatenate(list(decoder))
+    assert np.abs(got - each[:, -1]).max() < 1e-3
+
+
+def test_a_channel_that_is_not_there_is_refused(tmp_path):
+    path = write_wav(tmp_path / "a.wav", tone(0.5))
+    with pytest.raises(BadInput, match="no channel 1: the stream has 1") as error:
+        AudioDecoder(path, channel=1)
+    assert reason(error) == "no_such_channel"

@@ -1,0 +1,202 @@
+"""Coarse alignment: where, and at which speed, one recording's features lie in another's.
+
+Time runs as everywhere in this package: what happens at master time *m* is heard in the dub at
+``delay + stretch * m`` seconds. Normalised correlation of several bands by FFT; Knapp & Carter 1976
+is for the refinement, see ``refine.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from millrace.workloads.sync.features import Array
+
+FILM = 24 / 1.001
+
+STRETCHES: dict[float, str] = {
+    1.0: "same speed",
+    1.001: "0.1 % slower: 24 to 23.976 fps (or 30 to 29.97, 60 to 59.94)",
+    1 / 1.001: "0.1 % faster: 23.976 to 24 fps (or 29.97 to 30, 59.94 to 60)",
+    24 / 25: "PAL speed-up: 24 to 25 fps",
+    25 / 24: "PAL slow-down: 25 to 24 fps",
+    FILM / 25: "PAL speed-up: 23.976 to 25 fps",
+    25 / FILM: "PAL slow-down: 25 to 23.976 fps",
+}
+"""The usual ratios of the dub's duration to the master's, and what causes each."""
+
+TRUSTED_PEAK = 9.0
+"""Deviations a correlation peak must stand out by. Unrelated recordings stay below 5."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """The best place found.
+
+    delay, stretch   see the module; delay in seconds.
+    z                height in deviations (by the median absolute one) above all other places.
+    similarity       correlation of the features there, -1 to 1; does not depend on the length.
+    rival            height of the next best place relative to this one, 0-1.
+    curve            ``(delays, z)`` around the peak, to be drawn.
+    """
+
+    delay: float
+    stretch: float
+    z: float
+    similarity: float
+    rival: float
+    curve: tuple[Array, Array]
+
+
+def fast_length(least: int) -> int:
+    """Return the smallest number not below ``least`` with no prime factor above 5."""
+    best = 1 << max(0, least - 1).bit_length()
+    five = 1
+    while five < best:
+        three = five
+        while three < best:
+            two = three << max(0, (-(-least // three) - 1).bit_length())
+            if least <= two < best:
+                best = two
+            three *= 3
+        five *= 5
+    return best
+
+
+class Searcher:
+    """Looks for other features in those of the master, ``(bands, frames)`` at ``rate`` frames a second.
+
+    Transforms of the master are kept only while that takes little memory.
+    """
+
+    _KEPT = 150_000_000
+
+    def __init__(self, master: Array, rate: float) -> None:
+        self.master = master
+        self.rate = rate
+        self.frames = master.shape[1]
+        self._energy = _cumulated(master)
+        self._size = 0
+        self._spectra: list[NDArray[np.complex64]] = []
+
+    def find(self, dub: Array, stretch: float = 1.0, least: float | None = None) -> Peak | None:
+        """Return the best delay of ``dub`` (stretched by ``stretch``), or None if there is nothing to see.
+
+        ``least`` is the shortest overlap in seconds that counts (default: a tenth of the shorter one,
+        3 s at least where there is that much).
+        """
+        other = warp(dub, stretch)
+        found = self.correlate(other, least)
+        if found is None:
+            return None
+        lags, z, similarity = found
+        best = int(np.argmax(z))
+        if z[best] <= 0:
+            return None
+        shift = lags[best] + _vertex(z, best)
+        apart = np.abs(lags - lags[best]) > round(self.rate * 1.5)
+        rival = float(np.max(z[apart], initial=0.0) / z[best])
+        near = slice(max(0, best - round(10 * self.rate)), best + round(10 * self.rate) + 1)
+        return Peak(
+            delay=float(shift / self.rate * stretch),
+            stretch=stretch,
+            z=float(z[best]),
+            similarity=float(similarity[best]),
+            rival=max(0.0, rival),
+            curve=((lags[near] / self.rate * stretch).astype(np.float32), z[near].astype(np.float32)),
+        )
+
+    def correlate(self, other: Array, least: float | None = None) -> tuple[NDArray[np.int64], Array, Array] | None:
+        """Return lags (frames), the deviation of each from the usual, and the similarity at each."""
+        n, k = self.frames, other.shape[1]
+        shorter = min(n, k)
+        wanted = min(shorter * 0.9, max(3.0 * self.rate, shorter * 0.1)) if least is None else least * self.rate
+        lags = np.arange(-(n - 1), k)
+        overlap = np.minimum(n, k - lags) - np.maximum(0, -lags)
+        usable = overlap >= max(4, wanted)
+        if not usable.any():
+            return None
+        product = self._products(other)
+        total = np.concatenate([product[len(product) - (n - 1) :], product[:k]]) if n > 1 else product[:k]
+        lags, overlap, total = lags[usable], overlap[usable], total[usable]
+        own = _between(self._energy, np.maximum(0, -lags), overlap)
+        others = _between(_cumulated(other), np.maximum(0, lags), overlap)
+        energy = np.sqrt(own * others)
+        enough = energy > 1e-3 * max(1e-9, float(energy.max()))
+        similarity = np.where(enough, total / np.maximum(energy, 1e-9), 0.0).astype(np.float32)
+        raw = similarity * np.sqrt(overlap)
+        middle = float(np.median(raw))
+        deviation = 1.4826 * float(np.median(np.abs(raw - middle)))
+        if deviation <= 0:
+            return None
+        return lags, ((raw - middle) / deviation).astype(np.float32), similarity
+
+    def _products(self, other: Array) -> Array:
+        size = fast_length(self.frames + other.shape[1])
+        if size != self._size:
+            self._size, self._spectra = size, []
+            if self.master.size / self.frames * size * 4 <= self._KEPT:
+                self._spectra = [np.conj(np.fft.rfft(band, size)) for band in self.master]
+        total = np.zeros(size // 2 + 1, np.complex64)
+        for number, band in enumerate(other):
+            mine = self._spectra[number] if self._spectra else np.conj(np.fft.rfft(self.master[number], size))
+            total += mine * np.fft.rfft(band, size)
+        product: Array = np.fft.irfft(total, size)
+        return product
+
+
+def warp(features: Array, stretch: float) -> Array:
+    """Return dub features as they would be at the master's speed (linear interpolation)."""
+    if stretch == 1.0 or features.shape[1] == 0:
+        return features
+    count = int(features.shape[1] / stretch)
+    at = np.arange(count) * stretch
+    left = np.minimum(at.astype(np.int64), features.shape[1] - 1)
+    right = np.minimum(left + 1, features.shape[1] - 1)
+    share = (at - left).astype(np.float32)
+    return features[:, left] * (1 - share) + features[:, right] * share
+
+
+def find_speed(searcher: Searcher, dub: Array) -> Peak | None:
+    """Return the best peak over the usual speeds; the same speed is taken at once if it is beyond doubt."""
+    best = searcher.find(dub)
+    if best is not None and best.z > 4 * TRUSTED_PEAK:
+        return best
+    for stretch in STRETCHES:
+        if stretch != 1.0:
+            peak = searcher.find(dub, stretch)
+            if peak is not None and (best is None or peak.z > best.z * 1.05):
+                best = peak
+    return best
+
+
+def cause_of(stretch: float, tolerance: float = 1e-4) -> str | None:
+    """Name what usually causes this stretch, or None."""
+    for usual, cause in STRETCHES.items():
+        if usual != 1.0 and abs(stretch / usual - 1.0) < tolerance:
+            return cause
+    return None
+
+
+def _cumulated(features: Array) -> NDArray[np.float64]:
+    power = np.zeros(features.shape[1], np.float32)
+    for band in features:
+        power += band * band
+    return np.concatenate([[0.0], np.cumsum(power, dtype=np.float64)])
+
+
+def _between(
+    energy: NDArray[np.float64], start: NDArray[np.int64], count: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    return energy[start + count] - energy[start]
+
+
+def _vertex(values: Array, at: int) -> float:
+    """Return where, relative to ``at``, the parabola through it and its neighbours is highest."""
+    if not 0 < at < len(values) - 1:
+        return 0.0
+    left, middle, right = float(values[at - 1]), float(values[at]), float(values[at + 1])
+    bend = left - 2 * middle + right
+    return 0.5 * (left - right) / bend if bend < 0 else 0.0
