@@ -197,7 +197,8 @@ class AudioDecoder:
         converter: _Converter | None = None
         clock, trim, started = self._origin, 0, False
         for frame in self._all_frames():
-            hole = _starts(frame) - clock if frame.pts is not None and frame.time_base else 0.0
+            starts = frame.time
+            hole = starts - clock if starts is not None else 0.0
             if not started or hole > _HOLE:
                 if converter is not None:
                     yield from converter.flush()
@@ -300,7 +301,3 @@ class _Converter:
         if self._channels == 1:
             return np.ascontiguousarray(flat[:, 0])
         return np.repeat(flat, 2, axis=1) if flat.shape[1] == 1 else flat
-
-
-def _starts(frame: AudioFrame) -> float:
-    return float(frame.pts * frame.time_base)  # type: ignore[operator]

@@ -32,6 +32,7 @@ _PASSES = 3
 _ENOUGH = 0.5
 _SOLID = 0.85
 _FREEDOM = 0.012
+_SURE = 0.8
 
 Features = Callable[[Recording], tuple[Array, float]]
 """Features of a recording, normalised, ``(bands, frames)``, and their rate in frames a second."""
@@ -372,16 +373,24 @@ def _confidence(
 
 def analyse(
     pair: Pair,
-    methods: Sequence[Method],
+    rounds: Sequence[Sequence[Method]],
     tolerance: float,
     progress: Callable[[float, str], None] = lambda fraction, phase: None,
 ) -> Analysis:
-    """Return the result of all methods together; ``tolerance`` in seconds separates in sync from offset."""
+    """Return the result of all methods together; ``tolerance`` in seconds separates in sync from offset.
+
+    Methods of a later round run only where those before are unsure or disagree.
+    """
     answers: list[Answer] = []
-    for number, method in enumerate(methods):
-        progress(number / len(methods), method.name)
-        answers.append(locate(pair, method))
-    chosen, confidence, notes = _decide(answers)
+    chosen, confidence, notes = Answer("", ""), 0.0, [""]
+    total = sum(len(methods) for methods in rounds)
+    for methods in rounds:
+        if answers and confidence >= _SURE and not notes:
+            break
+        for method in methods:
+            progress(len(answers) / total, method.name)
+            answers.append(locate(pair, method))
+        chosen, confidence, notes = _decide(answers)
     return Analysis(
         master=_about(pair.master),
         dub=_about(pair.dub),
@@ -391,7 +400,7 @@ def analyse(
         confidence=confidence,
         method_used=chosen.label,
         notes=tuple(notes),
-        timings={answer.method: answer.seconds for answer in answers},
+        timings={answer.label: answer.seconds for answer in answers},
     )
 
 

@@ -23,7 +23,9 @@ FRAME_RATE = 100
 HOP = SAMPLE_RATE // FRAME_RATE
 WINDOW = 400
 BANDS = 40
-_FFT = 512
+_FFT = WINDOW
+_CHUNK = 208
+_ROWS = 16
 _LOWEST, _HIGHEST = 60.0, 7600.0
 
 RANGE = 6.0
@@ -35,7 +37,7 @@ _CLIP = 3.0
 
 @cache
 def mel_filters() -> Array:
-    """Return triangular mel filters, shape ``(257, BANDS)`` (HTK formula, unit peak)."""
+    """Return triangular mel filters, shape ``(WINDOW // 2 + 1, BANDS)`` (HTK formula, unit peak)."""
     low, high = (2595.0 * np.log10(1.0 + f / 700.0) for f in (_LOWEST, _HIGHEST))
     edges = 700.0 * (10.0 ** (np.linspace(low, high, BANDS + 2) / 2595.0) - 1.0)
     bins = np.arange(_FFT // 2 + 1) * SAMPLE_RATE / _FFT
@@ -52,10 +54,36 @@ def log_mel(samples: Array) -> Array:
     """
     if len(samples) < WINDOW:
         return np.zeros((0, BANDS), np.float32)
-    windows = sliding_window_view(samples, WINDOW)[::HOP] * _hann()
-    spectrum = np.fft.rfft(windows, _FFT, axis=1)
-    power = spectrum.real**2 + spectrum.imag**2
-    return np.log10(power @ mel_filters() + np.float32(1e-9))
+    windows = sliding_window_view(samples, WINDOW)[::HOP]
+    power = np.empty((len(windows), BANDS), np.float32)
+    for start in range(0, len(windows), _CHUNK):
+        spectrum = np.fft.rfft(windows[start : start + _CHUNK] * _hann(), axis=1)
+        squares = spectrum.view(np.float32)
+        np.multiply(squares, squares, out=squares)
+        _filtered(squares, power[start : start + _CHUNK])
+    power += np.float32(1e-9)
+    return np.log10(power, out=power)
+
+
+def _filtered(squares: Array, out: Array) -> None:
+    """Write ``squares @ filters`` in products too small for BLAS to spread over threads.
+
+    A worker has one core; threads that wait for others cost several times what they give.
+    """
+    whole = len(squares) // _ROWS * _ROWS
+    if whole:
+        np.matmul(
+            squares[:whole].reshape(-1, _ROWS, squares.shape[1]),
+            _paired_filters(),
+            out=out[:whole].reshape(-1, _ROWS, BANDS),
+        )
+    np.matmul(squares[whole:], _paired_filters(), out=out[whole:])
+
+
+@cache
+def _paired_filters() -> Array:
+    """Return the filters with each row twice, for squared real and imaginary parts side by side."""
+    return np.repeat(mel_filters(), 2, axis=0)
 
 
 @cache
@@ -132,23 +160,25 @@ CONTEXT = 25
 """Frames of log-mel on either side that a feature may look at."""
 
 
-def normalise(bands: Array, rate: float, active: NDArray[np.bool_] | None = None) -> Array:
+def normalise(
+    bands: Array, rate: float, active: NDArray[np.bool_] | None = None, seconds: float = _MEAN_SECONDS
+) -> Array:
     """Make ``(bands, frames)`` comparable between recordings, in place, and return it.
 
-    From each band its moving mean of 2 s is taken away (level, equalisation, hum, steady tones), what
+    From each band its moving mean over ``seconds`` is taken away (level, equalisation, hum, steady tones), what
     remains is brought to unit deviation over the active frames and clipped, so that no bang decides
     alone; frames that are not active become zero.
     """
     frames = bands.shape[1]
     if frames == 0:
         return bands
-    width = max(3, min(round(_MEAN_SECONDS * rate), frames // 2) | 1)
+    width = max(3, min(round(seconds * rate), frames // 2) | 1)
     for band in bands:
         band -= _moving_mean(band, width)
         if active is not None:
             band *= active
-        energy = float(np.mean(band[active] ** 2)) if active is not None and active.any() else float(np.mean(band**2))
-        deviation = np.sqrt(energy)
+        heard = band if active is None else band[active]
+        deviation = float(np.sqrt(np.mean(heard**2))) if len(heard) else 0.0
         if deviation > 1e-4:
             band /= deviation
             np.clip(band, -_CLIP, _CLIP, out=band)
