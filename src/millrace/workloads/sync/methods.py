@@ -87,7 +87,7 @@ def build(
 ) -> list[list[Method]]:
     """Return the methods to run, in rounds: a later round is for when the earlier ones are not sure.
 
-    ``models`` is asked for loaded models (``get(key, load)``). BadInput if a model cannot be used.
+    ``models`` is asked for loaded models (``model(key, load)``). BadInput if a model cannot be used.
     """
     longest = max(coarse_pool(pair.master), coarse_pool(pair.dub))
     rounds: list[list[Method]] = [[], []]
@@ -120,9 +120,9 @@ def _ai(model: str, pair: Pair, places: ModelPlaces, models: Any, pool: int) -> 
     from millrace.workloads.sync import neural
 
     if model == "yamnet":
-        network = models.get(("yamnet", str(places.yamnet)), lambda: neural.YamNet(places.yamnet))
+        network = models.model(("yamnet", str(places.yamnet)), lambda: neural.YamNet(places.yamnet))
         return Method("ai", label, network.features)
-    encoder = models.get(("wav2vec2", str(places.wav2vec2)), lambda: neural.Wav2Vec2(places.wav2vec2))
+    encoder = models.model(("wav2vec2", str(places.wav2vec2)), lambda: neural.Wav2Vec2(places.wav2vec2))
     if max(pair.master.seconds, pair.dub.seconds) <= neural.WHOLE_SECONDS:
         return Method("ai", label, encoder.features)
     return Method("ai", label, _dsp("ai", pool, label, "embedding").features, encoder.check)
