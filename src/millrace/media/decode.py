@@ -177,7 +177,8 @@ class AudioDecoder:
     def _check_channel(self, count: int) -> None:
         if self._channel is not None and not 0 <= self._channel < count:
             raise BadInput(
-                f"{self.path.name}: there is no channel {self._channel}: the stream has {count}, counted from 0",
+                f"{self.path.name}: there is no channel {self._channel}: the stream has {count}, "
+                "counted from 0",
                 code="bad_audio",
                 details={"reason": "no_such_channel"},
             )

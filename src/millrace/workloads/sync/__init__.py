@@ -83,7 +83,8 @@ def _render_error(status: int, code: str, message: str, details: dict[str, Any])
 def _commands() -> typer.Typer:
     from millrace.workloads.sync.commands import commands
 
-    return commands()
+    app: typer.Typer = commands()
+    return app
 
 
 def _doctor(settings: Any) -> list[tuple[str, bool, str]]:

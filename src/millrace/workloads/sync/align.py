@@ -108,19 +108,26 @@ class Searcher:
             curve=((lags[near] / self.rate * stretch).astype(np.float32), z[near].astype(np.float32)),
         )
 
-    def correlate(self, other: Array, least: float | None = None) -> tuple[NDArray[np.int64], Array, Array] | None:
+    def correlate(
+        self, other: Array, least: float | None = None
+    ) -> tuple[NDArray[np.int64], Array, Array] | None:
         """Return lags (frames), the deviation of each from the usual, and the similarity at each."""
         n, k = self.frames, other.shape[1]
         shorter = min(n, k)
-        wanted = min(shorter * 0.9, max(3.0 * self.rate, shorter * 0.1)) if least is None else least * self.rate
+        wanted = (
+            min(shorter * 0.9, max(3.0 * self.rate, shorter * 0.1)) if least is None else least * self.rate
+        )
         lags = np.arange(-(n - 1), k)
         overlap = np.minimum(n, k - lags) - np.maximum(0, -lags)
         usable = overlap >= max(4, wanted)
         if not usable.any():
             return None
         product = self._products(other)
-        total = np.concatenate([product[len(product) - (n - 1) :], product[:k]]) if n > 1 else product[:k]
-        lags, overlap, total = lags[usable], overlap[usable], total[usable]
+        total: Array = (
+            np.concatenate([product[len(product) - (n - 1) :], product[:k]]) if n > 1 else product[:k]
+        )
+        lags, overlap = lags[usable], overlap[usable]
+        total = total[usable]
         own = _between(self._energy, np.maximum(0, -lags), overlap)
         others = _between(_cumulated(other), np.maximum(0, lags), overlap)
         energy = np.sqrt(own * others)
@@ -143,7 +150,7 @@ class Searcher:
         for number, band in enumerate(other):
             mine = self._spectra[number] if self._spectra else np.conj(np.fft.rfft(self.master[number], size))
             total += mine * np.fft.rfft(band, size)
-        product: Array = np.fft.irfft(total, size)
+        product: Array = np.fft.irfft(total, size).astype(np.float32, copy=False)
         return product
 
 
@@ -156,7 +163,8 @@ def warp(features: Array, stretch: float) -> Array:
     left = np.minimum(at.astype(np.int64), features.shape[1] - 1)
     right = np.minimum(left + 1, features.shape[1] - 1)
     share = (at - left).astype(np.float32)
-    return features[:, left] * (1 - share) + features[:, right] * share
+    warped: Array = features[:, left] * (1 - share) + features[:, right] * share
+    return warped
 
 
 def find_speed(searcher: Searcher, dub: Array) -> Peak | None:
@@ -190,7 +198,8 @@ def _cumulated(features: Array) -> NDArray[np.float64]:
 def _between(
     energy: NDArray[np.float64], start: NDArray[np.int64], count: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    return energy[start + count] - energy[start]
+    between: NDArray[np.float64] = energy[start + count] - energy[start]
+    return between
 
 
 def _vertex(values: Array, at: int) -> float:

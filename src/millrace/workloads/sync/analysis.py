@@ -1,4 +1,4 @@
-"""From two recordings to an answer: coarse alignment, refinement, votes where needed, and how far to trust it.
+"""From two recordings to an answer: coarse alignment, refinement, votes where needed, and trust.
 
 No number without trust: what cannot be confirmed by excerpts all along the recording is ``no_match``.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -171,7 +172,7 @@ def _chunk_seconds(span: float) -> float:
 def _by_phase(
     pair: Pair, low: float, high: float, delay: float, stretch: float, reach: float, count: int = _CHUNKS
 ) -> Line | None:
-    """Measure excerpts by GCC-PHAT: around the expected place, then along the line just found, until it stays."""
+    """Measure excerpts by GCC-PHAT: around the expected place, then along the line found, until it stays."""
     if high - low < 0.5:
         return None
     seconds = _chunk_seconds(high - low)
@@ -184,7 +185,9 @@ def _by_phase(
     if line is None or sum(line.inliers) < min(2, len(at)):
         return line
     for _ in range(_PASSES):
-        closer = fit_line(measure(line.delay, line.stretch, 0.03), line.stretch, tolerance=0.001, freedom=1e-3)
+        closer = fit_line(
+            measure(line.delay, line.stretch, 0.03), line.stretch, tolerance=0.001, freedom=1e-3
+        )
         if closer is None or sum(closer.inliers) < 0.8 * sum(line.inliers):
             break
         moved = abs(closer.stretch - line.stretch)
@@ -271,10 +274,9 @@ def _confirmed(
         line = refined(pair, found[0].delay, found[0].stretch, 0.5, believe=True)
         if line is None:
             return None
-        segments, points = _whole(pair, line)
-        return segments, points, line.support
+        return *_whole(pair, line), line.support
     edges = [pair.overlap(found[0].delay, found[0].stretch)[0]]
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in pairwise(found):
         edges += vote.boundary(master, dub, rate, before, after)
     edges.append(pair.overlap(found[-1].delay, found[-1].stretch)[1])
     segments: list[Segment] = []

@@ -35,6 +35,7 @@ from millrace.workloads.sync.methods import (
     ModelPlaces,
 )
 from millrace.workloads.sync.pairs import Pair, check, read_csv
+from millrace.workloads.sync.plot import PLOT
 from millrace.workloads.sync.report import html
 from millrace.workloads.sync.settings import SyncSettings
 
@@ -70,7 +71,9 @@ class _Contract:
     def reference(self, given: str) -> dict[str, Any]:
         """Return the input reference of a path or URL."""
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", given):
-            return sources.url_reference(given, fetch.FetchPolicy.of(self.services.settings.fetch.model_dump()))
+            return sources.url_reference(
+                given, fetch.FetchPolicy.of(self.services.settings.fetch.model_dump())
+            )
         return sources.path_reference(given, self.services.settings.media_roots)
 
     def webhook(self, url: str | None) -> list[str]:
@@ -175,7 +178,12 @@ def _add_about(api: APIRouter, contract: _Contract) -> None:
             {
                 "success": True,
                 "methods": [
-                    {"name": name, "label": LABELS.get(name, "AI"), "description": DESCRIPTIONS[name], "available": True}
+                    {
+                        "name": name,
+                        "label": LABELS.get(name, "AI"),
+                        "description": DESCRIPTIONS[name],
+                        "available": True,
+                    }
                     for name in METHODS
                 ],
                 "ai_models": models,
@@ -191,7 +199,9 @@ def _add_batches(api: APIRouter, contract: _Contract) -> None:
     @api.post(
         "/analysis/batch/upload-csv",
         summary="Upload a CSV of pairs; nothing runs before the batch is started",
-        openapi_extra=_form({"file": "binary", "description": "", "priority": "", "notification_webhook": ""}),
+        openapi_extra=_form(
+            {"file": "binary", "description": "", "priority": "", "notification_webhook": ""}
+        ),
     )
     async def upload_csv(request: Request) -> Response:
         """Read a CSV with ``master_file`` and ``dub_file`` columns into a batch that waits for its start."""
@@ -262,7 +272,9 @@ def _add_results(api: APIRouter, contract: _Contract) -> None:
 
     @api.get("/analysis/batch/{batch_id}/results", summary="The results so far, as JSON or CSV")
     async def results(
-        request: Request, batch_id: str, export_format: Annotated[Literal["json", "csv"] | None, Query()] = None
+        request: Request,
+        batch_id: str,
+        export_format: Annotated[Literal["json", "csv"] | None, Query()] = None,
     ) -> Response:
         """Return the results; CSV with ``export_format=csv`` or ``Accept: text/csv``."""
         accepted = request.headers.get("accept", "")
@@ -286,9 +298,7 @@ def _add_results(api: APIRouter, contract: _Contract) -> None:
         found = await asyncio.to_thread(views.results, job, items, artifacts)
         if ending == "json":
             return json_reply(found)
-        plots = {
-            views.item_id(artifact.idx): artifact.key for artifact in artifacts if artifact.name == views.PLOT
-        }
+        plots = {views.item_id(artifact.idx): artifact.key for artifact in artifacts if artifact.name == PLOT}
         page = await asyncio.to_thread(_page, contract.services, found, plots, job.label)
         return HTMLResponse(page, headers={"Content-Security-Policy": _PAGE_POLICY})
 
@@ -344,10 +354,14 @@ async def _submit_one(
 ) -> tuple[Job, float, bool]:
     unknown = values.keys() - _PAIR_FIELDS - {"master", "dub"}
     if unknown:
-        raise InvalidRequest(f"{min(unknown)}: not a known field; there are: {', '.join(sorted(_PAIR_FIELDS))}")
+        raise InvalidRequest(
+            f"{min(unknown)}: not a known field; there are: {', '.join(sorted(_PAIR_FIELDS))}"
+        )
     uploaded = {side for side in ("master", "dub") if isinstance(values.get(side), dict) and owns}
     if {"master", "dub"} & values.keys() - uploaded:
-        raise InvalidRequest("master, dub: are uploaded files; name paths or URLs in master_file and dub_file")
+        raise InvalidRequest(
+            "master, dub: are uploaded files; name paths or URLs in master_file and dub_file"
+        )
     wait = _seconds(values.get("timeout_seconds"), contract.settings.wait)
     pair = await asyncio.to_thread(check, values, str, contract.reference, contract.places.missing)
     job, created = await contract.submit(
@@ -404,7 +418,15 @@ async def _answer(contract: _Contract, job: Job, wait: float) -> Response:
 def _status_of(code: str) -> int:
     if code == "timeout":
         return 408
-    bad = ("bad_audio", "too_short", "silent", "model_unavailable", "bad_input", "input_missing", "input_refused")
+    bad = (
+        "bad_audio",
+        "too_short",
+        "silent",
+        "model_unavailable",
+        "bad_input",
+        "input_missing",
+        "input_refused",
+    )
     if code in bad or code.startswith("fetch"):
         return 400
     return 500
@@ -418,7 +440,9 @@ def _seconds(value: Any, most: float) -> float:
     except (TypeError, ValueError):
         seconds = -1.0
     if not 0 < seconds < float("inf"):
-        raise InvalidRequest(f"timeout_seconds: must be a positive number of seconds, not {str(value)[:40]!r}")
+        raise InvalidRequest(
+            f"timeout_seconds: must be a positive number of seconds, not {str(value)[:40]!r}"
+        )
     return min(seconds, most)
 
 
@@ -446,5 +470,7 @@ def _form(fields: dict[str, str]) -> dict[str, Any]:
         name: {"type": "string", **({"format": "binary"} if kind else {})} for name, kind in fields.items()
     }
     return {
-        "requestBody": {"content": {"multipart/form-data": {"schema": {"type": "object", "properties": properties}}}}
+        "requestBody": {
+            "content": {"multipart/form-data": {"schema": {"type": "object", "properties": properties}}}
+        }
     }

@@ -112,7 +112,9 @@ def main(order: dict[str, Any]) -> None:
     try:
         extract(source, Path(order["folder"]), tell)
     except BadInput as error:
-        print(json.dumps({"code": error.code, "message": error.message, "details": error.details}), flush=True)
+        print(
+            json.dumps({"code": error.code, "message": error.message, "details": error.details}), flush=True
+        )
     else:
         print(json.dumps({"done": True}), flush=True)
 

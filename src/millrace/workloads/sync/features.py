@@ -95,9 +95,9 @@ def _hann() -> Array:
 def _dct(count: int, size: int) -> Array:
     """Return the first ``count`` rows after the constant one of the DCT-II, shape ``(size, count)``."""
     n = np.arange(size)
-    return np.stack([np.cos(np.pi * k * (2 * n + 1) / (2 * size)) for k in range(1, count + 1)], axis=1).astype(
-        np.float32
-    )
+    return np.stack(
+        [np.cos(np.pi * k * (2 * n + 1) / (2 * size)) for k in range(1, count + 1)], axis=1
+    ).astype(np.float32)
 
 
 def mfcc(mel: Array) -> Array:
@@ -165,9 +165,9 @@ def normalise(
 ) -> Array:
     """Make ``(bands, frames)`` comparable between recordings, in place, and return it.
 
-    From each band its moving mean over ``seconds`` is taken away (level, equalisation, hum, steady tones), what
-    remains is brought to unit deviation over the active frames and clipped, so that no bang decides
-    alone; frames that are not active become zero.
+    From each band its moving mean over ``seconds`` is taken away (level, equalisation, hum, steady
+    tones), what remains is brought to unit deviation over the active frames and clipped, so that no
+    bang decides alone; frames that are not active become zero.
     """
     frames = bands.shape[1]
     if frames == 0:
@@ -192,4 +192,5 @@ def _moving_mean(values: Array, width: int) -> Array:
     total = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
     index = np.arange(len(values))
     low, high = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
-    return ((total[high] - total[low]) / (high - low)).astype(np.float32)
+    mean: Array = ((total[high] - total[low]) / (high - low)).astype(np.float32)
+    return mean

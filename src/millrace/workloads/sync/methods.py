@@ -67,7 +67,9 @@ class ModelPlaces:
         if model == "wav2vec2":
             folder = self.wav2vec2
             weights = ("model.safetensors", "pytorch_model.bin")
-            if not (folder / "config.json").is_file() or not any((folder / name).is_file() for name in weights):
+            if not (folder / "config.json").is_file() or not any(
+                (folder / name).is_file() for name in weights
+            ):
                 return (
                     f"put a transformers wav2vec2 model (config.json, model.safetensors) into {folder} "
                     "(or name its directory in sync.wav2vec2)"

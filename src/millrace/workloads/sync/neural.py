@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -47,18 +48,24 @@ class YamNet:
     HOP, WINDOW, FRAMES = 7680, 15600, 120
 
     def __init__(self, path: Path) -> None:
-        import onnxruntime
+        onnxruntime = import_module("onnxruntime")
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:
             raise BadInput(f"{path} cannot be loaded as ONNX: {error}", code="model_unavailable") from error
         self._input = self._session.get_inputs()[0]
-        wide = {output.name: output.shape[-1] for output in self._session.get_outputs() if len(output.shape) >= 2}
+        wide = {
+            output.name: output.shape[-1] for output in self._session.get_outputs() if len(output.shape) >= 2
+        }
         if not wide:
-            raise BadInput(f"{path} has no output with embeddings: it is not YAMNet", code="model_unavailable")
+            raise BadInput(
+                f"{path} has no output with embeddings: it is not YAMNet", code="model_unavailable"
+            )
         self._output = next((name for name, size in wide.items() if size == 1024), next(iter(wide)))
 
     def features(self, recording: Recording) -> tuple[Array, float]:
@@ -79,7 +86,7 @@ class YamNet:
 
 
 class Wav2Vec2:
-    """A wav2vec 2.0 encoder (Baevski et al. 2020) from a local transformers directory, on the GPU if there is one."""
+    """A wav2vec 2.0 encoder (Baevski et al. 2020) from a local transformers directory, on the GPU if any."""
 
     RATE = 50.0
     HOP = 320
@@ -87,11 +94,11 @@ class Wav2Vec2:
 
     def __init__(self, folder: Path) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"
-        import torch
-        from transformers import AutoModel
+        torch = import_module("torch")
+        transformers = import_module("transformers")
 
         try:
-            model = AutoModel.from_pretrained(str(folder), local_files_only=True)
+            model = transformers.AutoModel.from_pretrained(str(folder), local_files_only=True)
         except (OSError, ValueError) as error:
             raise BadInput(
                 f"{folder} cannot be loaded as a transformers model: {error}", code="model_unavailable"

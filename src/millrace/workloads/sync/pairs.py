@@ -68,7 +68,9 @@ def read_csv(raw: bytes, reference: Reference, missing: Missing, most: int) -> l
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise InvalidRequest(f"the CSV is not UTF-8: line {line} has the byte 0x{raw[error.start]:02x}") from error
+        raise InvalidRequest(
+            f"the CSV is not UTF-8: line {line} has the byte 0x{raw[error.start]:02x}"
+        ) from error
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise InvalidRequest(f"the CSV has a NUL character in line {line}: it is not a text file")
@@ -87,7 +89,9 @@ def read_csv(raw: bytes, reference: Reference, missing: Missing, most: int) -> l
                 columns = _header(cells)
                 continue
             if len(pairs) >= most:
-                raise InvalidRequest(f"the CSV has more than {most} rows, which is the limit (sync.max_items)")
+                raise InvalidRequest(
+                    f"the CSV has more than {most} rows, which is the limit (sync.max_items)"
+                )
             pairs.append(_row(cells, columns, reader.line_num, reference, missing))
     except csv.Error as error:
         raise InvalidRequest(f"line {reader.line_num}: not valid CSV: {error}") from error
@@ -100,14 +104,18 @@ def _header(cells: Sequence[str]) -> list[str]:
     columns = [cell.strip().lower() for cell in cells]
     for needed in ("master_file", "dub_file"):
         if needed not in columns:
-            raise InvalidRequest(f"line 1: the column {needed} is missing; there are: {', '.join(columns)[:200]}")
+            raise InvalidRequest(
+                f"line 1: the column {needed} is missing; there are: {', '.join(columns)[:200]}"
+            )
     for column in columns:
         if column and columns.count(column) > 1:
             raise InvalidRequest(f"line 1: the column {column} is there twice")
     return columns
 
 
-def _row(cells: Sequence[str], columns: Sequence[str], line: int, reference: Reference, missing: Missing) -> Pair:
+def _row(
+    cells: Sequence[str], columns: Sequence[str], line: int, reference: Reference, missing: Missing
+) -> Pair:
     if len(cells) > len(columns) and any(cell.strip() for cell in cells[len(columns) :]):
         raise InvalidRequest(
             f"line {line}: {len(cells)} values for {len(columns)} columns; "

@@ -16,7 +16,6 @@ from millrace.workloads.sync.recording import Recording, RecordingCache, Source,
 from millrace.workloads.sync.repair import CODECS, plan, repair
 from millrace.workloads.sync.result import Analysis
 
-PLOT = "plot.png"
 _DECODED = 0.7
 _ALIGNED = 0.9
 
@@ -47,7 +46,7 @@ def analyse_pair(ctx: StageContext) -> Mapping[str, Any]:
             tolerance,
             lambda fraction, phase: ctx.progress(_DECODED + (_ALIGNED - _DECODED) * fraction, phase),
         )
-        plot.draw(analysis, ctx.artifact(PLOT))
+        plot.draw(analysis, ctx.artifact(plot.PLOT))
         result = analysis.as_dict()
         if given.get("repair"):
             result["repair"] = _repaired(ctx, analysis, first, dub, tolerance)
@@ -94,7 +93,7 @@ def _local(ctx: StageContext, side: str) -> Path:
 
 
 def _cache_folder(ctx: StageContext) -> Path:
-    """Return where decoded recordings are shared; below the work directory where there is no data directory."""
+    """Return where decoded recordings are shared: in the data directory, else the work directory."""
     home = ctx.site.get("data_dir")
     return Path(home) / "cache" / "sync" if home else ctx.workdir / "cache"
 
@@ -136,7 +135,9 @@ def repair_and_check(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     mended = extract(Source(out, dub.stream, dub.channel, dub.mix), folder)
-    again = compare(Pair(master, mended), ("mfcc",), None, methods.ModelPlaces(Path(), Path()), None, tolerance)
+    again = compare(
+        Pair(master, mended), ("mfcc",), None, methods.ModelPlaces(Path(), Path()), None, tolerance
+    )
     shutil.rmtree(folder, ignore_errors=True)
     answer = again.chosen
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from millrace.workloads.sync.result import Analysis
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
 
 Point = tuple[float, float]
+
+PLOT = "plot.png"
+"""The picture's name among an item's artifacts."""
 
 _WIDTH, _HEIGHT = 1000, 640
 _INK, _FAINT, _LINE, _GOOD, _BAD = "#1d2733", "#d5dbe3", "#1f6feb", "#1a7f37", "#cf222e"
@@ -22,7 +25,13 @@ class _Panel:
     """A rectangle with axes: ``box`` in pixels, ``x`` and ``y`` the ranges shown."""
 
     def __init__(
-        self, draw: ImageDraw, box: tuple[int, int, int, int], x: Point, y: Point, title: str, labels: tuple[str, str]
+        self,
+        draw: ImageDraw,
+        box: tuple[int, int, int, int],
+        x: Point,
+        y: Point,
+        title: str,
+        labels: tuple[str, str],
     ) -> None:
         self._draw = draw
         self._box = box
@@ -76,7 +85,8 @@ def draw(analysis: Analysis, path: Path) -> None:
 
 def _peak(canvas: ImageDraw, analysis: Analysis) -> None:
     offsets, heights = analysis.chosen.curve
-    title = f"{analysis.status}   {_said(analysis)}   ({analysis.method_used}, confidence {analysis.confidence:.3f})"
+    trust = f"({analysis.method_used}, confidence {analysis.confidence:.3f})"
+    title = f"{analysis.status.replace('_', ' ')}   {_said(analysis)}   {trust}"
     if not offsets:
         offsets, heights = (-1.0, 1.0), (0.0, 0.0)
     step = max(1, len(offsets) // 4000)
@@ -96,7 +106,8 @@ def _peak(canvas: ImageDraw, analysis: Analysis) -> None:
 def _along(canvas: ImageDraw, analysis: Analysis) -> None:
     answer = analysis.chosen
     lines = [
-        ((s.start, s.offset), (s.end, s.offset - (s.stretch - 1.0) * (s.end - s.start))) for s in answer.segments
+        ((s.start, s.offset), (s.end, s.offset - (s.stretch - 1.0) * (s.end - s.start)))
+        for s in answer.segments
     ]
     values = [y for ends in lines for _, y in ends]
     length = float(analysis.master.get("seconds", 1.0))
@@ -121,10 +132,10 @@ def _along(canvas: ImageDraw, analysis: Analysis) -> None:
 
 def _said(analysis: Analysis) -> str:
     offset = analysis.chosen.offset
-    return "" if offset is None else f"offset {offset:+.4f} s"
+    return "" if offset is None else f"offset {round(offset, 4) + 0.0:+.4f} s"
 
 
-def _font(size: int) -> object:
+def _font(size: int) -> Any:
     from PIL import ImageFont
 
     return ImageFont.load_default(size)

@@ -191,7 +191,8 @@ def _check(source: Source, facts: Facts) -> None:
     if facts.loud <= _SILENT:
         which = "" if facts.streams == 1 else f" (all of its {facts.streams} audio streams)"
         raise BadInput(
-            f"{source.path.name} is silent{which}: there is nothing to align; choose another stream or channel",
+            f"{source.path.name} is silent{which}: there is nothing to align; choose another stream "
+            "or channel",
             code="silent",
         )
 
@@ -212,7 +213,10 @@ def _mixed(source: Source, streams: int, folder: Path, progress: Progress) -> Fa
     samples = round(_BLOCK * SAMPLE_RATE)
     paths = [folder / f"stream-{n}.s16" for n in range(streams)]
     for n, path in enumerate(paths):
-        with AudioDecoder(source.path, rate=SAMPLE_RATE, stream=n, block=_BLOCK) as decoder, path.open("wb") as out:
+        with (
+            AudioDecoder(source.path, rate=SAMPLE_RATE, stream=n, block=_BLOCK) as decoder,
+            path.open("wb") as out,
+        ):
             for block in decoder:
                 out.write(_as_int16(block).tobytes())
                 progress((n + decoder.fraction) / (streams + 1))
@@ -229,7 +233,8 @@ def _mixed(source: Source, streams: int, folder: Path, progress: Progress) -> Fa
 
 
 def _as_int16(block: Array) -> NDArray[np.int16]:
-    return np.clip(np.rint(block * 32767.0), -32768, 32767).astype(np.int16)
+    clipped: NDArray[np.int16] = np.clip(np.rint(block * 32767.0), -32768, 32767).astype(np.int16)
+    return clipped
 
 
 class _Writer:

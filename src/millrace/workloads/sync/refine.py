@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +94,8 @@ def _smoothed(values: Array, width: int) -> Array:
     total = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
     index = np.arange(len(values))
     low, high = np.maximum(index - width, 0), np.minimum(index + width + 1, len(values))
-    return ((total[high] - total[low]) / (high - low)).astype(np.float32)
+    mean: Array = ((total[high] - total[low]) / (high - low)).astype(np.float32)
+    return mean
 
 
 def _summit(curve: Array, best: int, half: int = 24, steps: int = 64) -> float:
@@ -123,7 +125,7 @@ def resampled(samples: Array, count: int) -> Array:
     bins = count // 2 + 1
     if len(spectrum) < bins:
         spectrum = np.pad(spectrum, (0, bins - len(spectrum)))
-    out: Array = np.fft.irfft(spectrum[:bins], count) * np.float32(count / len(samples))
+    out = np.fft.irfft(spectrum[:bins], count) * np.float32(count / len(samples))
     return out.astype(np.float32, copy=False)
 
 
@@ -215,7 +217,9 @@ def _least_squares(
 ) -> tuple[float, float]:
     middle = at.mean()
     moment = float(((at - middle) ** 2).sum())
-    slope = float(((at - middle) * (delay - delay.mean())).sum() / moment) if moment > 0 and freedom > 0 else 0.0
+    slope = (
+        float(((at - middle) * (delay - delay.mean())).sum() / moment) if moment > 0 and freedom > 0 else 0.0
+    )
     slope = float(np.clip(slope, -freedom, freedom))
     return slope, float(delay.mean() - slope * middle)
 
@@ -230,8 +234,10 @@ def places(master: Recording, low: float, high: float, count: int, seconds: floa
     count = max(1, min(count, int(span / max(seconds / 2, 0.25))))
     edges = np.linspace(low, high - seconds, count + 1) if count > 1 else np.array([low, high - seconds])
     chosen = []
-    for left, right in zip(edges[:-1], edges[1:], strict=True):
-        options = np.linspace(left, right, 3) if right - left > seconds / 2 else np.array([(left + right) / 2])
+    for left, right in pairwise(edges):
+        options = (
+            np.linspace(left, right, 3) if right - left > seconds / 2 else np.array([(left + right) / 2])
+        )
         lively = [_liveliness(master, start, seconds) for start in options]
         best = int(np.argmax(lively))
         if lively[best] > 0:

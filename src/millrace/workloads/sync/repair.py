@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from millrace.errors import BadInput, InvalidRequest
 from millrace.media.decode import AudioDecoder, Samples
@@ -24,8 +25,19 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer, OutputContainer
 
-CODECS = {".wav": "pcm_s24le", ".flac": "flac", ".mp3": "libmp3lame", ".mp4": "aac", ".m4a": "aac", ".mov": "pcm_s24le",
-          ".mkv": "flac", ".mka": "flac", ".mxf": "pcm_s24le", ".ogg": "libvorbis", ".opus": "libopus"}
+CODECS = {
+    ".wav": "pcm_s24le",
+    ".flac": "flac",
+    ".mp3": "libmp3lame",
+    ".mp4": "aac",
+    ".m4a": "aac",
+    ".mov": "pcm_s24le",
+    ".mkv": "flac",
+    ".mka": "flac",
+    ".mxf": "pcm_s24le",
+    ".ogg": "libvorbis",
+    ".opus": "libopus",
+}
 """What sound is written as, by the file's ending."""
 
 _FADE = 0.005
@@ -55,7 +67,9 @@ def plan(segments: Sequence[Segment], dub_seconds: float) -> Plan:
     it has a place: what would come before the master's start is cut off.
     """
     if not segments:
-        raise BadInput("the dub matches no part of the master: there is nothing to repair by", code="no_match")
+        raise BadInput(
+            "the dub matches no part of the master: there is nothing to repair by", code="no_match"
+        )
     first, last = segments[0], segments[-1]
     start = max(0.0, first.start - first.dub_start / first.stretch)
     end = last.end + max(0.0, dub_seconds - last.dub_end) / last.stretch
@@ -200,7 +214,8 @@ class _Track:
 def corrected(dub: Path, stream: int, rate: int, channels: int, todo: Plan) -> Iterator[Samples]:
     """Yield the sound of the dub on the master's clock, in blocks of a second, ``(n,)`` or ``(n, 2)``.
 
-    Each piece is read at its own place and speed (one that is only moved, by whole samples); between pieces is silence. Edges are faded over 5 ms.
+    Each piece is read at its own place and speed (one that is only moved, by whole samples); between
+    pieces is silence. Edges are faded over 5 ms.
     """
     reader = _Reader(dub, stream, rate, channels)
     at = 0
@@ -208,7 +223,11 @@ def corrected(dub: Path, stream: int, rate: int, channels: int, todo: Plan) -> I
         begin, end = round(piece.start * rate), round(piece.end * rate)
         while at < begin:
             count = min(rate, begin - at)
-            yield np.zeros((count, channels), np.float32)[:, 0] if channels == 1 else np.zeros((count, 2), np.float32)
+            yield (
+                np.zeros((count, channels), np.float32)[:, 0]
+                if channels == 1
+                else np.zeros((count, 2), np.float32)
+            )
             at += count
         begin = at
         while at < end:
@@ -248,14 +267,16 @@ class _Reader:
     """
 
     def __init__(self, path: Path, stream: int, rate: int, channels: int) -> None:
-        self._decoder = AudioDecoder(path, rate=rate, channels=1 if channels == 1 else 2, stream=stream, block=_BLOCK)
+        self._decoder = AudioDecoder(
+            path, rate=rate, channels=1 if channels == 1 else 2, stream=stream, block=_BLOCK
+        )
         self._blocks = iter(self._decoder)
         self._channels = channels
         self._kept = np.zeros((_HALF * 2, channels), np.float32)
         self._first = -_HALF * 2
         self._ended = False
 
-    def at(self, positions: np.ndarray[Any, np.dtype[np.float64]]) -> Samples:
+    def at(self, positions: NDArray[np.floating[Any]]) -> Samples:
         """Return samples at these positions, zero outside the stream."""
         whole = np.floor(positions).astype(np.int64)
         self._load(int(whole[-1]) + _HALF + 1)
@@ -273,7 +294,7 @@ class _Reader:
             out = np.einsum("ntc,nt->nc", nearby, weights)
         return out[:, 0].copy() if self._channels == 1 else out
 
-    def _pick(self, index: np.ndarray[Any, np.dtype[np.int64]]) -> Samples:
+    def _pick(self, index: NDArray[np.int64]) -> Samples:
         at = index - self._first
         inside = (at >= 0) & (at < len(self._kept))
         out = np.zeros((len(index), self._channels), np.float32)

@@ -11,7 +11,8 @@ _STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;color:#1d2733;margin:2rem auto;max-width:70rem;padding:0 1rem}
 h1{font-size:1.5rem;margin:0 0 .2rem} h2{font-size:1.1rem;margin:2.2rem 0 .4rem}
 table{border-collapse:collapse;width:100%;margin:.6rem 0} th,td{text-align:left;padding:.3rem .6rem;
-border-bottom:1px solid #d5dbe3;vertical-align:top} th{font-weight:600} td.n{font-variant-numeric:tabular-nums;
+border-bottom:1px solid #d5dbe3;vertical-align:top} th{font-weight:600}
+td.n{font-variant-numeric:tabular-nums;
 text-align:right} code{font-size:.92em;overflow-wrap:anywhere} img{max-width:100%;border:1px solid #d5dbe3}
 .tag{display:inline-block;padding:.05rem .5rem;border-radius:1rem;background:#eef1f5}
 .in_sync{background:#d8f3dc}.offset,.drift,.cuts{background:#fff1c9}.no_match,.failed{background:#ffd9d6}
@@ -39,15 +40,17 @@ def html(results: Mapping[str, Any], plots: Mapping[str, bytes], description: st
 
 def _summary(summary: Mapping[str, Any]) -> str:
     return (
-        f"<p>{summary['items_completed']} of {summary['items_total']} compared, {summary['items_failed']} failed; "
-        f"mean confidence {summary['average_confidence']:.3f}; {summary['processing_time_seconds']:.1f} s.</p>"
+        f"<p>{summary['items_completed']} of {summary['items_total']} compared, "
+        f"{summary['items_failed']} failed; mean confidence {summary['average_confidence']:.3f}; "
+        f"{summary['processing_time_seconds']:.1f} s.</p>"
     )
 
 
 def _overview(items: list[Mapping[str, Any]]) -> str:
     rows = "".join(
         f"<tr><td><a href='#{item['item_id']}'>{item['item_id']}</a><td>{_tag(item)}"
-        f"<td class=n>{_offset(item)}<td class=n>{_confidence(item)}<td><code>{escape(item['dub_file'])}</code>"
+        f"<td class=n>{_offset(item)}<td class=n>{_confidence(item)}"
+        f"<td><code>{escape(item['dub_file'])}</code>"
         for item in items
     )
     return f"<table><tr><th>item<th>status<th>offset<th>confidence<th>dub</tr>{rows}</table>"
@@ -66,7 +69,9 @@ def _item(item: Mapping[str, Any], plot: bytes | None) -> str:
         parts += [_figures(result), _segments(result), _methods(result)]
     if plot is not None:
         data = base64.b64encode(plot).decode()
-        parts.append(f"<img alt='correlation peak, and offset along the master' src='data:image/png;base64,{data}'>")
+        parts.append(
+            f"<img alt='correlation peak, and offset along the master' src='data:image/png;base64,{data}'>"
+        )
     return "\n".join(parts)
 
 
@@ -82,7 +87,8 @@ def _figures(result: Mapping[str, Any]) -> str:
     notes = "".join(f"<p class=muted>{escape(note)}</p>" for note in result["notes"])
     return (
         f"<p>Offset <b>{result['offset_seconds']:+.6f} s</b> ({result['offset_ms']:+.3f} ms), drift "
-        f"{drift['ppm']:+.2f} ppm ({drift['total_seconds']:+.4f} s in all{cause}); {escape(result['method_used'])}, "
+        f"{drift['ppm']:+.2f} ppm ({drift['total_seconds']:+.4f} s in all{cause}); "
+        f"{escape(result['method_used'])}, "
         f"confidence {result['confidence']:.3f}.</p>{notes}<table>{rates}</table>"
     )
 
@@ -95,9 +101,7 @@ def _segments(result: Mapping[str, Any]) -> str:
         f"<td class=n>{s['dub_start']:.3f}<td class=n>{s['dub_end']:.3f}"
         for s in result["segments"]
     )
-    return (
-        "<table><tr><th>master from, s<th>to<th>offset, s<th>dub from, s<th>to</tr>" + rows + "</table>"
-    )
+    return "<table><tr><th>master from, s<th>to<th>offset, s<th>dub from, s<th>to</tr>" + rows + "</table>"
 
 
 def _methods(result: Mapping[str, Any]) -> str:

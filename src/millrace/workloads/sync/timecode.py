@@ -31,7 +31,7 @@ FRAME_RATES = (
 
 def frames(seconds: float, rate: FrameRate) -> int:
     """Return the nearest whole number of frames, signed."""
-    return int(round(Fraction(seconds) * rate.rate))
+    return round(Fraction(seconds) * rate.rate)
 
 
 def timecode(seconds: float, rate: FrameRate) -> str:
@@ -55,5 +55,6 @@ def timecode(seconds: float, rate: FrameRate) -> str:
 def in_all_rates(seconds: float) -> dict[str, dict[str, int | str]]:
     """Return frames and timecode at each usual rate."""
     return {
-        rate.name: {"frames": frames(seconds, rate), "timecode": timecode(seconds, rate)} for rate in FRAME_RATES
+        rate.name: {"frames": frames(seconds, rate), "timecode": timecode(seconds, rate)}
+        for rate in FRAME_RATES
     }

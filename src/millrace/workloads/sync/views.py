@@ -11,7 +11,6 @@ from typing import Any
 
 from millrace.engine.model import Artifact, Item, Job, State
 from millrace.workloads.sync import BATCH_WORDS, STAGE
-from millrace.workloads.sync.pipeline import PLOT
 from millrace.workloads.sync.timecode import FRAME_RATES
 
 ITEM_WORDS = {
@@ -75,7 +74,7 @@ def described(item: Item) -> dict[str, Any]:
 def progress(job: Job) -> dict[str, Any]:
     """Return the counters of a batch."""
     counts = job.counts
-    finish = time.time() + job.eta if job.eta is not None and not job.state.final else None
+    finish = None if job.state.final else job.eta_at
     return {
         "success": True,
         "batch_id": job.id,
@@ -116,7 +115,8 @@ def outcome(job: Job, item: Item, artifacts: Sequence[Artifact] = ()) -> dict[st
     shown["analysis_id"] = began.strftime("%Y%m%d_%H%M%S")
     shown |= found
     shown["files"] = {
-        artifact.name: f"{PREFIX}/{job.id}/items/{item_id(item.idx)}/{artifact.name}" for artifact in artifacts
+        artifact.name: f"{PREFIX}/{job.id}/items/{item_id(item.idx)}/{artifact.name}"
+        for artifact in artifacts
     }
     return shown
 
@@ -178,7 +178,8 @@ def as_csv(job: Job, items: Sequence[Item]) -> str:
         pieces = " ".join(f"{s['start']}-{s['end']}:{s['offset_seconds']}" for s in found.get("segments", ()))
         given = item.input
         writer.writerow(
-            [item_id(item.idx), _plain(given["master_file"]), _plain(given["dub_file"]), ITEM_WORDS[item.state],
+            [item_id(item.idx), _plain(given["master_file"]), _plain(given["dub_file"]),
+             ITEM_WORDS[item.state],
              *(_cell(found.get(key)) for key in ("offset_seconds", "confidence", "method_used", "analysis_id",
                                                  "status", "offset_ms")),
              *(_cell(frames.get(rate, {}).get("frames")) for rate in rates),
@@ -196,8 +197,3 @@ def _cell(value: Any) -> Any:
 def _plain(text: str) -> str:
     """Return text that a spreadsheet does not take for a formula (OWASP, CSV injection)."""
     return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
-
-
-def has_plot(artifacts: Sequence[Artifact]) -> Artifact | None:
-    """Return the picture among an item's artifacts, if there is one."""
-    return next((artifact for artifact in artifacts if artifact.name == PLOT), None)

@@ -6,6 +6,7 @@ Recovers unlisted drift (the votes lie on a slanted line) and finds cuts (they l
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +53,9 @@ class Piece:
         return float(np.sqrt(sum(vote.z**2 for vote in self.votes)))
 
 
-def collect(master: Array, dub: Array, rate: float, stretch: float = 1.0, grid: bool = False) -> list[list[Vote]]:
+def collect(
+    master: Array, dub: Array, rate: float, stretch: float = 1.0, grid: bool = False
+) -> list[list[Vote]]:
     """Return, for each window along the dub, the places in the master that it may come from.
 
     ``master`` and ``dub`` are features at ``rate`` frames a second. ``grid`` tries each window at
@@ -137,7 +140,9 @@ def _cost(before: Vote, after: Vote, stretch: float, freedom: float) -> float:
     return _JUMP if moved > -0.5 else 2 * _JUMP
 
 
-def pieces(path: list[Vote], votes: list[list[Vote]], stretch: float = 1.0, freedom: float = 0.012) -> list[Piece]:
+def pieces(
+    path: list[Vote], votes: list[list[Vote]], stretch: float = 1.0, freedom: float = 0.012
+) -> list[Piece]:
     """Return the runs of a chain that lie on one line each, believable ones only.
 
     All runs share one stretch (a cut does not change the speed): the median of what the longer ones
@@ -186,7 +191,7 @@ def _common_stretch(runs: list[list[Vote]], stretch: float, freedom: float) -> f
 def _split(run: list[Vote], speed: float) -> list[list[Vote]]:
     """Split a run where its delay steps by more than a window's uncertainty."""
     parts = [[run[0]]]
-    for before, vote in zip(run, run[1:], strict=False):
+    for before, vote in pairwise(run):
         step = abs((vote.dub - speed * vote.master) - (before.dub - speed * before.master))
         if step <= 2 * _LOOSE:
             parts[-1].append(vote)
@@ -215,10 +220,11 @@ def boundary(master: Array, dub: Array, rate: float, before: Piece, after: Piece
     """Return where in the master one piece ends and the next begins (seconds), to a frame or two.
 
     The cut is where following the first line stops to pay and the second starts: prefix sums of the
-    similarity along each. Material missing from the dub leaves a gap in the master; material added
-    to it leaves none.
+    similarity along each, half a window beyond the votes, which straddle the cut.
+    Material missing from the dub leaves a gap in the master; material added to it leaves none.
     """
-    low, high = before.votes[-1].dub, after.votes[0].dub
+    low = max(before.dub_start, before.dub_end - _WINDOW / 2)
+    high = min(after.dub_end, after.dub_start + _WINDOW / 2)
     stretch = before.stretch
     missing = after.delay < before.delay
     if missing:
