@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from millrace.engine.model import NewJob
     from millrace.server.services import Services
+    from millrace.workloads import DemoJob, DemoStand
 
 _DAY = 86400.0
 
@@ -65,6 +66,12 @@ def _commands() -> typer.Typer:
     return app
 
 
+def _demo(stand: DemoStand) -> DemoJob:
+    from millrace.workloads.tracks.demo import demo
+
+    return demo(stand)
+
+
 def _doctor(settings: TracksSettings) -> list[tuple[str, bool, str]]:
     from millrace.workloads.tracks.propedit import installed
 
@@ -97,4 +104,5 @@ plugin = Plugin(
     prepare=_prepare,
     commands=_commands,
     doctor=_doctor,
+    demo=_demo,
 )
