@@ -81,6 +81,10 @@ def act(ctx: StageContext) -> Mapping[str, Any] | Skip | None:
         while not Path(ctx.input["path"]).exists():
             time.sleep(0.005)
         return None
+    if deed == "nap":
+        ctx.artifact(f"{ctx.stage}.txt").write_text(f"{ctx.idx} {ctx.stage}\n" * 1000)
+        time.sleep(0.01)
+        return {"attempt": ctx.attempt}
     if deed == "needs":
         if not Path(ctx.input["path"]).exists():
             raise BadInput("what it needs is not there")

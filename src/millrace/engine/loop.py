@@ -129,7 +129,8 @@ class EngineLoop:
         reports: list[Report] = []
         requests: list[tuple[Request, Future[Any]]] = []
         while not self._stopping.is_set():
-            timeout = 0.0 if self._inbox or requests else self._timeout()
+            # The first round is due at once: what was recovered waits, and nobody may ever say a word.
+            timeout = 0.0 if self._inbox or requests or not self.rounds else self._timeout()
             reports += self.executor.poll(timeout)
             while self._inbox:
                 requests.append(self._inbox.popleft())
