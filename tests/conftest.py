@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.live import LiveServer
+from tests.s3server import S3Account, run_s3_server
 
 NewServer = Callable[..., LiveServer]
 
@@ -46,6 +47,13 @@ def session_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSer
     home = tmp_path_factory.mktemp("shared")
     with LiveServer(home / "server", media_roots=[_media(home)]) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Account]:
+    """A real S3 server (Ceph), started when first asked for; skips where it is not installed."""
+    with run_s3_server(tmp_path_factory.mktemp("s3")) as account:
+        yield account
 
 
 def _media(folder: Path) -> Path:

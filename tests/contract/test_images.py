@@ -329,7 +329,7 @@ def test_a_hundred_images_of_ten_megabytes_leave_the_server_small_and_awake(new_
     assert slowest < 30
     status = finished(live, done["job_id"], timeout=100)
     assert status["failed"] == 100
-    live.client.delete(f"/jobs/{done['job_id']}")
+    live.client.delete(f"/jobs/{done['job_id']}?purge=true").raise_for_status()
 
 
 async def _post_and_ping(live: LiveServer, body: Any) -> dict[str, Any]:
@@ -801,3 +801,35 @@ def test_files_are_tagged_from_the_command_line(tmp_path):
     assert done.returncode == 0, done.stderr
     assert b"Lighthouse" in (tmp_path / "tagged" / "lighthouse.jpg").read_bytes()
     assert (folder / "lighthouse.jpg").read_bytes() == before
+
+
+# -- the object store -------------------------------------------------------------------------
+
+
+def test_processed_images_live_in_the_bucket_under_their_processed_path(new_server, s3):
+    from obstore.store import S3Store
+
+    bucket = s3.make_bucket()
+    live = new_server(settings={**OPEN, "blobs": s3.settings(bucket)}).start()
+    data = odd_files.jpeg()
+    status = run(live, {"base64": b64(data), "name": "Überblick.jpg"}, {"base64": b64(b"no image")})
+    assert [image["status"] for image in status["images"]] == ["completed", "failed"]
+    path = status["images"][0]["processed_path"]
+    store = S3Store(
+        bucket,
+        endpoint=s3.endpoint,
+        access_key_id=s3.access_key,
+        secret_access_key=s3.secret_key,
+        region="us-east-1",
+        virtual_hosted_style_request=False,
+        client_options={"allow_http": True},
+    )
+    stored = bytes(store.get(path).bytes())
+    assert stored == live.client.get(f"/api/v1/files/{path}").content
+    with Image.open(io.BytesIO(stored)) as after, Image.open(io.BytesIO(data)) as before:
+        assert after.tobytes() == before.tobytes()
+    base = f"/api/v1/batch/{status['job_id']}/images/0"
+    assert live.client.get(f"{base}/thumbnail").content[:2] == b"\xff\xd8"
+    live.client.delete(f"/jobs/{status['job_id']}?purge=true").raise_for_status()
+    left = [entry["path"] for page in store.list() for entry in page if not entry["path"].startswith(".")]
+    assert left == []

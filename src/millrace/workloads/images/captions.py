@@ -22,10 +22,10 @@ _MONTHS = (
 _MADE_UP = {
     "img", "image", "images", "dsc", "dscn", "dscf", "dscx", "pxl", "p", "pict", "pic", "picture", "photo",
     "mvimg", "imgp", "cimg", "gopr", "dji", "wp", "wa", "sam", "kic", "hpim", "mov", "vid", "scan",
-    "scanned", "screenshot", "screen", "shot", "whatsapp", "signal", "fb", "received", "snapchat", "file",
-    "upload", "untitled", "unnamed", "download", "temp", "tmp", "copy", "edited", "final", "jpg", "jpeg",
-    "png", "input", "blob", "unknown", "default", "thumbnail", "thumb", "test", "at", "the", "and", "of",
-    "in", "on", "a", "an", "to", "with", "for",
+    "scanned", "screenshot", "screen", "shot", "whatsapp", "whats", "app", "signal", "fb", "received",
+    "snapchat", "file", "upload", "untitled", "unnamed", "download", "temp", "tmp", "copy", "edited",
+    "final", "jpg", "jpeg", "png", "input", "blob", "unknown", "default", "thumbnail", "thumb", "test",
+    "at", "the", "and", "of", "in", "on", "a", "an", "to", "with", "for",
 }  # fmt: skip
 
 
@@ -33,7 +33,9 @@ def graphic(facts: Inspection, look: Look) -> bool:
     """Whether it looks drawn (a diagram, a screenshot, a logo) rather than photographed."""
     if facts.camera.make or facts.camera.model or facts.taken is not None:
         return False
-    return look.flat > 0.88 or (facts.format == "PNG" and look.flat > 0.8) or facts.colour == "palette"
+    # A blurred photograph is as smooth as a drawing, but a drawing has hard edges, or nothing at all.
+    drawn = look.flat > (0.8 if facts.format == "PNG" else 0.88) and (look.edges > 0.001 or look.flat > 0.999)
+    return drawn or facts.colour == "palette"
 
 
 def shape(facts: Inspection) -> str:
@@ -101,8 +103,8 @@ def _title(name: str, facts: Inspection, look: Look, place: Place | None, lines:
     if telling(words):
         text = " ".join(words)
         return text[:1].upper() + text[1:]
-    headline = max(lines, key=lambda line: line.height * min(len(line.text), 20), default=None)
-    if headline is not None and sum(c.isalpha() for c in headline.text) >= 4 and headline.height >= 0.03:
+    headline = _headline(lines)
+    if headline is not None:
         return headline.text
     noun = _noun(facts, look).capitalize()
     day = _day(facts)
@@ -116,6 +118,13 @@ def _title(name: str, facts: Inspection, look: Look, place: Place | None, lines:
         return f"{noun} taken with a {camera}"
     tones = "black and white" if look.monochrome else _listed(list(look.colours)[:2])
     return f"{shape(facts).capitalize()} {noun.lower()} in {tones}"
+
+
+def _headline(lines: Sequence[Line]) -> Line | None:
+    """Return the first of the largest lines, if it is large enough to be what the picture is about."""
+    wordy = [line for line in lines if sum(c.isalpha() for c in line.text) >= 4 and line.height >= 0.03]
+    tallest = max((line.height for line in wordy), default=0.0)
+    return next((line for line in wordy if line.height >= 0.75 * tallest), None)
 
 
 def _description(facts: Inspection, look: Look, place: Place | None, lines: Sequence[Line]) -> str:

@@ -50,6 +50,7 @@ class Look:
     brightness   median luminance, 0–1; ``dark`` and ``bright`` its 2nd and 98th percentile.
     clipped      share of pixels that are pure white.
     flat         share of neighbouring pixels that are alike: near 1 in drawings and screenshots.
+    edges        share of neighbouring pixels that differ strongly.
     fingerprint  64-bit perceptual hash, 16 hexadecimal digits.
     """
 
@@ -61,6 +62,7 @@ class Look:
     bright: float
     clipped: float
     flat: float
+    edges: float
     fingerprint: str
 
 
@@ -124,6 +126,7 @@ def look(copy: Image.Image) -> Look:
     grey = np.asarray(grey_image, dtype=np.float32)
     dark, median, bright = (float(v) / 255 for v in np.percentile(grey, (2, 50, 98)))
     colours, monochrome = _colours(copy)
+    steps = np.abs(np.diff(grey, axis=1)) if grey.shape[1] > 1 else np.zeros((1, 1), np.float32)
     return Look(
         colours=colours,
         monochrome=monochrome,
@@ -132,7 +135,8 @@ def look(copy: Image.Image) -> Look:
         dark=round(dark, 3),
         bright=round(bright, 3),
         clipped=round(float((grey >= 254).mean()), 3),
-        flat=round(float((np.abs(np.diff(grey, axis=1)) <= 1).mean()), 3) if grey.shape[1] > 1 else 1.0,
+        flat=round(float((steps <= 1).mean()), 3),
+        edges=round(float((steps > 40).mean()), 4),
         fingerprint=fingerprint(grey_image),
     )
 
