@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from millrace.engine.workload import Retry, Stage, Workload
-from millrace.workloads import Plugin
+from millrace.workloads import DemoJob, DemoStand, Plugin
 from millrace.workloads.images.settings import ImagesSettings
 from millrace.workloads.images.view import WORDS
 
@@ -76,6 +76,12 @@ def _doctor(settings: ImagesSettings) -> list[tuple[str, bool, str]]:
     return doctor(settings)
 
 
+def _demo(stand: DemoStand) -> DemoJob:
+    from millrace.workloads.images.demo import demo
+
+    return demo(stand)
+
+
 plugin = Plugin(
     kind=KIND,
     build=build,
@@ -88,4 +94,5 @@ plugin = Plugin(
     prepare=_prepare,
     commands=_commands,
     doctor=_doctor,
+    demo=_demo,
 )

@@ -28,6 +28,8 @@ _MADE_UP = {
     "at", "the", "and", "of", "in", "on", "a", "an", "to", "with", "for",
 }  # fmt: skip
 
+_CAMERAS = {"img", "dsc", "dscn", "dscf", "pxl", "imgp", "cimg", "gopr", "dji", "mvimg", "p", "scan", "sam"}
+
 
 def graphic(facts: Inspection, look: Look) -> bool:
     """Whether it looks drawn (a diagram, a screenshot, a logo) rather than photographed."""
@@ -60,8 +62,9 @@ def telling(words: Sequence[str]) -> bool:
     """Whether the words of a file name were chosen by a person rather than made up by a machine."""
     real = [w for w in words if w.isalpha() and len(w) >= 3 and w.lower() not in _MADE_UP]
     real = [w for w in real if re.search(r"[aeiouyà-ÿ]", w.lower()) or not w.isascii()]
+    camera = bool(words) and words[0].lower() in _CAMERAS and len(words) > 1 and words[1].isdigit()
     codes = [w for w in words if re.search(r"\d", w) and re.search(r"[a-zA-Z]", w) and len(w) >= 6]
-    return bool(real) and not codes and sum(map(len, real)) >= 4
+    return bool(real) and not codes and not camera and sum(map(len, real)) >= 4
 
 
 def compose(name: str, facts: Inspection, look: Look, place: Place | None, lines: Sequence[Line]) -> Tags:

@@ -124,7 +124,8 @@ def look(copy: Image.Image) -> Look:
     """Measure an upright RGB copy, as ``decode`` makes it."""
     grey_image = copy.convert("L")
     grey = np.asarray(grey_image, dtype=np.float32)
-    dark, median, bright = (float(v) / 255 for v in np.percentile(grey, (2, 50, 98)))
+    shades = np.cumsum(np.array(grey_image.histogram(), dtype=np.float64))
+    dark, median, bright = (float(np.searchsorted(shades, shades[-1] * q)) / 255 for q in (0.02, 0.5, 0.98))
     colours, monochrome = _colours(copy)
     steps = np.abs(np.diff(grey, axis=1)) if grey.shape[1] > 1 else np.zeros((1, 1), np.float32)
     return Look(
@@ -174,11 +175,12 @@ def _colours(copy: Image.Image) -> tuple[dict[str, float], bool]:
     shares: dict[str, float] = {}
     chroma = 0.0
     total = sum(count for count, _ in counts)
+    labs = _lab(table)
     for count, index in counts:
-        lab = _lab(table[int(index)][None, :])  # type: ignore[arg-type]
+        lab = labs[int(index)]  # type: ignore[arg-type]
         name = names[int(np.argmin(((named - lab) ** 2).sum(axis=1)))]
         shares[name] = shares.get(name, 0.0) + count / total
-        chroma += count / total * float(np.hypot(lab[0, 1], lab[0, 2]))
+        chroma += count / total * float(np.hypot(lab[1], lab[2]))
     ranked = sorted(shares.items(), key=lambda pair: -pair[1])
     kept = {name: round(share, 3) for name, share in ranked[:5] if share >= 0.06}
     return kept or {ranked[0][0]: round(ranked[0][1], 3)}, chroma < 3

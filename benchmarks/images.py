@@ -1,0 +1,330 @@
+"""Images through the API against the same work by bare library calls, and against ExifTool with Pillow.
+
+For each size the same pictures go through five ways:
+
+* ``api``       batches of base64 to a real server, until every picture is completed;
+* ``bare``      the library calls of the stages alone (inspect, decode, look, caption, thumbnail, write, and
+                storing as durably as the server does), in as many processes as there are cores;
+* ``peer``      what scripts do: Pillow opens and shrinks, ExifTool (``-stay_open``) writes the fields;
+* ``write``     the segment writer alone, one core;
+* ``exiftool``  ExifTool ``-stay_open`` writing the same fields, one core.
+
+It prints pictures a second and the ratios api/bare and write/exiftool. ``--memory`` posts one body of a
+hundred images of 10 MB instead and prints the server's memory; ``--watchers N`` lets N WebSockets watch one
+job, and prints how late the last of them heard of its end.
+
+    python benchmarks/images.py --count 200 --megapixels 0.1 3 12
+    python benchmarks/images.py --memory
+    python benchmarks/images.py --watchers 500
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import httpx2 as httpx
+import numpy as np
+from PIL import Image, ImageFilter
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests.live import LiveServer
+
+from millrace.workloads.images import analysis, jpeg, pixels
+from millrace.workloads.images.tags import Tags
+
+SETTINGS = {"images": {"read_text": "never"}, "log": {"level": "warning"}}
+LIMIT = 50_000_000
+
+
+def picture(megapixels: float, seed: int) -> bytes:
+    """Return a photograph-like JPEG: detail at every scale, and EXIF of a camera."""
+    width = int((megapixels * 1e6 * 4 / 3) ** 0.5)
+    height = width * 3 // 4
+    rng = np.random.default_rng(seed)
+    image = Image.new("RGB", (width, height))
+    for share in (64, 16, 4):
+        noise = rng.integers(0, 255, (max(2, height // share), max(2, width // share), 3), dtype=np.uint8)
+        layer = Image.fromarray(noise).resize((width, height), Image.Resampling.BILINEAR)
+        image = Image.blend(image, layer, 0.5)
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0110] = "Bench", "B-1"
+    exif.get_ifd(0x8769)[0x9003] = "2025:01:02 03:04:05"
+    out = io.BytesIO()
+    image.filter(ImageFilter.GaussianBlur(0.7)).save(out, "JPEG", quality=88, exif=exif)
+    return out.getvalue()
+
+
+def bare_call(job: tuple[bytes, int, str]) -> int:
+    """Do to one picture what the stages do, and store the results durably."""
+    data, number, folder = job
+    found = analysis.analyse(data, f"IMG_{number}.jpg", max_pixels=LIMIT, read_text="never")
+    tags = analysis.kept(found.facts.existing, found.tags).limited()
+    pieces, _ = jpeg.write(data, tags)
+    target = Path(folder) / str(number)
+    target.mkdir()
+    _durably(target / "thumbnail.jpg", [pixels.thumbnail(found.copy)])
+    _durably(target / f"IMG_{number}.jpg", pieces)
+    return number
+
+
+def _durably(path: Path, pieces: list) -> None:
+    with path.open("wb") as file:
+        file.writelines(pieces)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def bare(pictures: list[bytes], folder: Path, cores: int) -> float:
+    """Return pictures a second of the bare calls, processes started before the clock."""
+    with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
+        warm = [(pictures[0], -1 - n, str(folder)) for n in range(cores * 4)]
+        list(pool.map(bare_call, warm))
+        began = time.perf_counter()
+        list(pool.map(bare_call, [(data, n, str(folder)) for n, data in enumerate(pictures)]))
+        return len(pictures) / (time.perf_counter() - began)
+
+
+def api(pictures: list[bytes], server: LiveServer) -> float:
+    """Return pictures a second from the first request to the last completed picture."""
+    bodies = [_body(pictures[at : at + 100]) for at in range(0, len(pictures), 100)]
+    _run(server, [_body(pictures[:8])])
+    began = time.perf_counter()
+    _run(server, bodies)
+    return len(pictures) / (time.perf_counter() - began)
+
+
+def _body(pictures: list[bytes]) -> bytes:
+    images = [
+        {"base64": base64.b64encode(d).decode(), "name": f"IMG_{n}.jpg"} for n, d in enumerate(pictures)
+    ]
+    return json.dumps({"images": images}).encode()
+
+
+def _run(server: LiveServer, bodies: list[bytes]) -> None:
+    headers = {"content-type": "application/json"}
+    jobs = [server.client.post("/api/v1/batch", content=b, headers=headers).json()["job_id"] for b in bodies]
+    for job in jobs:
+        while server.client.get(f"/jobs/{job}").json()["state"] not in ("succeeded", "failed"):
+            time.sleep(0.01)
+
+
+class ExifTool:
+    """ExifTool kept open, as its faster users run it."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            ["exiftool", "-stay_open", "True", "-@", "-"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def write(self, path: Path, tags: Tags) -> None:
+        """Write the same fields as we do."""
+        lines = ["-overwrite_original", "-codedcharacterset=utf8", "-charset", "iptc=utf8"]
+        for name in ("XMP-dc:Title", "IPTC:ObjectName", "EXIF:XPTitle"):
+            lines.append(f"-{name}={tags.title}")
+        for name in ("XMP-dc:Description", "IPTC:Caption-Abstract", "EXIF:ImageDescription"):
+            lines.append(f"-{name}={tags.description}")
+        lines.append(f"-EXIF:XPKeywords={';'.join(tags.keywords)}")
+        for name in ("XMP-dc:Subject", "IPTC:Keywords"):
+            lines += [f"-{name}={word}" for word in tags.keywords]
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("\n".join([*lines, str(path), "-execute\n"]))
+        self._process.stdin.flush()
+        while True:
+            line = self._process.stdout.readline()
+            if line.startswith("{ready") or not line:
+                return
+
+    def close(self) -> None:
+        """End it."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("-stay_open\nFalse\n")
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def peer(pictures: list[bytes], folder: Path) -> float:
+    """Return pictures a second of a loop of Pillow and ExifTool."""
+    tool = ExifTool()
+    try:
+        tool.write(_file(folder, "warm", pictures[0]), TAGS)
+        began = time.perf_counter()
+        for number, data in enumerate(pictures):
+            path = _file(folder, f"peer-{number}", data)
+            with Image.open(path) as image:
+                image.draft("RGB", (512, 512))
+                image.thumbnail((512, 512))
+                image.convert("RGB").quantize(8).getcolors()
+                image.convert("RGB").resize((320, 240)).save(folder / "thumbnail.jpg")
+            tool.write(path, TAGS)
+        return len(pictures) / (time.perf_counter() - began)
+    finally:
+        tool.close()
+
+
+def _file(folder: Path, name: str, data: bytes) -> Path:
+    path = folder / f"{name}.jpg"
+    path.write_bytes(data)
+    return path
+
+
+def each(count: int, work: Callable[[int], None]) -> float:
+    """Return calls a second."""
+    began = time.perf_counter()
+    for number in range(count):
+        work(number)
+    return count / (time.perf_counter() - began)
+
+
+TAGS = Tags(
+    "Photograph taken near Arezzo, Italy, 22 October 2008",
+    "Photograph of 4000 × 3000 pixels taken on 22 October 2008 at 16:28 near Arezzo, Tuscany, Italy.",
+    ("Arezzo", "Tuscany", "Italy", "2008", "October", "photograph", "landscape", "tan", "olive", "brown"),
+)
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Print the table."""
+    cores = len(os.sched_getaffinity(0))
+    print(f"{cores} cores; pictures a second")
+    heads = f"{'MP':>5} {'MB':>6} {'api':>8} {'bare':>8} {'api/bare':>9} {'peer':>8}"
+    print(heads + f" {'write':>9} {'exiftool':>9} ratio")
+    for megapixels in arguments.megapixels:
+        count = max(8, int(arguments.count / max(1.0, megapixels)))
+        kinds = [picture(megapixels, seed) for seed in range(min(count, 12))]
+        pictures = [kinds[n % len(kinds)] for n in range(count)]
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            with LiveServer(folder / "server", settings=SETTINGS) as server:
+                through = api(pictures, server)
+            (folder / "bare").mkdir()
+            calls = bare(pictures, folder / "bare", cores)
+            writing = each(count, lambda n: _write(folder, pictures[n]))  # noqa: B023 - called at once
+            row = f"{megapixels:5.1f} {len(pictures[0]) / 1e6:6.2f} {through:8.1f} {calls:8.1f}"
+            row += f" {through / calls:9.2f}"
+            if shutil.which("exiftool"):
+                loop, tool = peer(pictures, folder), exiftool(pictures, folder)
+                row += f" {loop:8.1f} {writing:9.1f} {tool:9.1f} {writing / tool:5.1f}"
+            else:
+                row += f" {'-':>8} {writing:9.1f} {'-':>9}     - (ExifTool is not installed)"
+            print(row, flush=True)
+
+
+def _write(folder: Path, data: bytes) -> None:
+    with (folder / "written.jpg").open("wb") as file:
+        file.writelines(jpeg.write(data, TAGS)[0])
+
+
+def exiftool(pictures: list[bytes], folder: Path) -> float:
+    """Return pictures a second that ExifTool writes."""
+    tool = ExifTool()
+    try:
+        paths = [_file(folder, f"tool-{n}", data) for n, data in enumerate(pictures)]
+        tool.write(paths[0], TAGS)
+        return each(len(paths), lambda n: tool.write(paths[n], TAGS))
+    finally:
+        tool.close()
+
+
+def memory() -> None:
+    """Post a hundred images of 10 MB in one body; print what it cost the server."""
+    image = base64.b64encode(bytes(10 * 2**20))
+
+    def body() -> Iterator[bytes]:
+        yield b'{"images":['
+        for number in range(100):
+            yield b'%s{"name":"%d.jpg","base64":"' % (b"," if number else b"", number)
+            yield from (image[at : at + 2**20] for at in range(0, len(image), 2**20))
+            yield b'"}'
+        yield b"]}"
+
+    with tempfile.TemporaryDirectory() as folder, LiveServer(Path(folder) / "s", settings=SETTINGS) as server:
+        server.client.get("/api/v1/batch")
+        idle, began = _peak(server), time.perf_counter()
+        headers = {"content-type": "application/json"}
+        answer = httpx.post(f"{server.url}/api/v1/batch", content=body(), headers=headers, timeout=600)
+        seconds = time.perf_counter() - began
+        print(f"{answer.status_code} after {seconds:.1f} s ({len(image) * 100 / 1e6 / seconds:.0f} MB/s)")
+        print(
+            f"server: {idle:.0f} MiB idle, {_peak(server):.0f} MiB at most: {_peak(server) - idle:+.0f} MiB"
+        )
+
+
+def _peak(server: LiveServer) -> float:
+    assert server.process is not None
+    found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{server.process.pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+def watchers(number: int) -> None:
+    """Let many WebSockets watch one job of a hundred pictures."""
+    import websockets
+
+    async def session(server: LiveServer, job: str) -> tuple[int, float]:
+        opened = 0
+
+        async def one() -> tuple[list[str], float]:
+            nonlocal opened
+            url = f"ws://127.0.0.1:{server.port}/api/v1/batch/{job}/ws"
+            async with websockets.connect(url, proxy=None, open_timeout=60) as socket:
+                opened += 1
+                kinds = [json.loads(message)["type"] async for message in socket]
+                return kinds, time.perf_counter()
+
+        tasks = [asyncio.create_task(one()) for _ in range(number)]
+        while opened < number:
+            await asyncio.sleep(0.05)
+        await asyncio.to_thread(server.client.post, "/workloads/images/resume")
+        heard = await asyncio.gather(*tasks)
+        assert all(kinds.count("image_complete") == 100 for kinds, _ in heard)
+        ends = [end for _, end in heard]
+        return sum(len(kinds) for kinds, _ in heard), max(ends) - min(ends)
+
+    with tempfile.TemporaryDirectory() as folder, LiveServer(Path(folder) / "s", settings=SETTINGS) as server:
+        server.client.post("/workloads/images/pause").raise_for_status()
+        body = _body([picture(0.02, 1)] * 100)
+        job = server.client.post("/api/v1/batch", content=body, headers={"content-type": "application/json"})
+        messages, spread = asyncio.run(session(server, job.json()["job_id"]))
+        print(f"{number} watchers, {messages} messages; the last heard the end {spread * 1000:.0f} ms late")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--count", type=int, default=200, help="pictures of up to 1 MP; fewer of larger ones")
+    parser.add_argument("--megapixels", type=float, nargs="+", default=[0.1, 3.0, 12.0])
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--watchers", type=int, default=0)
+    arguments = parser.parse_args()
+    if arguments.memory:
+        memory()
+    elif arguments.watchers:
+        watchers(arguments.watchers)
+    else:
+        measure(arguments)
+
+
+if __name__ == "__main__":
+    main()
