@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 
 from millrace import __version__
 from millrace.server import deliveries, docs, health, jobs, schedules, workloads
 from millrace.server.auth import Auth
+from millrace.server.description import describe
 from millrace.server.errors import ErrorBodies
-from millrace.server.examples import with_nulls
 from millrace.server.metrics import Metrics
 from millrace.server.requests import BodyLimit, RequestContext
 from millrace.server.services import Services
-from millrace.server.submission import SCHEMA
 from millrace.server.words import Words
 from millrace.workloads import Plugin
 
@@ -48,6 +45,7 @@ def create_app(services: Services, plugins: Mapping[str, Plugin]) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,
     )
     app.state.services = services
     bodies.install(app)
@@ -65,7 +63,7 @@ def create_app(services: Services, plugins: Mapping[str, Plugin]) -> FastAPI:
             settings = services.settings.workload(kind, plugin.settings)
             app.include_router(plugin.router(services, settings))
     _surround(app, services, plugins, bodies, metrics)
-    _describe(app, needs_token=services.settings.require_auth)
+    describe(app, plugins.values(), needs_token=services.settings.require_auth)
     return app
 
 
@@ -87,32 +85,3 @@ def _surround(
         open_paths=[path for plugin in plugins.values() for path in plugin.health],
     )
     app.add_middleware(RequestContext, bodies=bodies, metrics=metrics)
-
-
-def _describe(app: FastAPI, *, needs_token: bool) -> None:
-    """Complete the OpenAPI document: the schema of a job, the token, and 400 where FastAPI says 422."""
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema:
-            return app.openapi_schema
-        schema = get_openapi(
-            title=app.title,
-            version=app.version,
-            description=app.description,
-            routes=app.routes,
-        )
-        components = schema.setdefault("components", {})
-        components.setdefault("schemas", {})["NewJob"] = SCHEMA
-        components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
-        if needs_token:
-            schema["security"] = [{"bearer": []}]
-        schema["paths"] = with_nulls(schema["paths"])
-        for operations in schema["paths"].values():
-            for operation in operations.values():
-                operation.get("responses", {}).pop("422", None)
-        for unused in ("HTTPValidationError", "ValidationError"):
-            components["schemas"].pop(unused, None)
-        app.openapi_schema = schema
-        return schema
-
-    app.openapi = openapi  # type: ignore[method-assign]

@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse, Response
 
 from millrace.errors import NotFound
 from millrace.server.artifacts import serve_file
+from millrace.server.replies import json_reply
 
 _ASSETS = {
     "swagger-ui-bundle.js": "text/javascript",
@@ -69,6 +70,10 @@ def router() -> APIRouter:
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "no-cache",
     }
+
+    @api.get("/openapi.json")
+    async def openapi(request: Request) -> Response:
+        return json_reply(await asyncio.to_thread(request.app.openapi))
 
     @api.get("/docs")
     async def page(request: Request) -> Response:

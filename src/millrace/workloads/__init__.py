@@ -77,6 +77,8 @@ class Plugin:
     prepare    checks a job that came by ``POST /jobs`` and fills in what its own contract would have
                (id, meta, defaults); raises InvalidRequest. Without it such jobs are taken as they
                are, unless the workload has a router: then they are only taken there.
+    examples   a YAML file with an example for each endpoint of its router, for the page at ``/docs``;
+               see ``server/description.py``.
     commands   its subcommands for the command line, mounted as ``millrace KIND …``.
     doctor     lines for ``millrace doctor``: what is missing and what it would add.
     demo       its part of ``millrace demo``: makes samples and submits them; see ``DemoStand``.
@@ -92,6 +94,7 @@ class Plugin:
     streams: tuple[str, ...] = ()
     words: Mapping[str, str] = field(default_factory=dict)
     prepare: Callable[[NewJob], NewJob] | None = None
+    examples: Path | None = None
     commands: Callable[[], typer.Typer] | None = None
     doctor: Callable[[Any], list[tuple[str, bool, str]]] | None = None
     demo: Callable[[DemoStand], DemoJob] | None = None
