@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from millrace.engine.model import NewJob
@@ -106,6 +107,7 @@ plugin = Plugin(
     render_error=render_error,
     words=WORDS,
     prepare=prepare,
+    examples=Path(__file__).with_name("examples.yaml"),
     commands=_commands,
     doctor=_doctor,
 )

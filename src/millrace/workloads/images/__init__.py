@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from millrace.engine.workload import Retry, Stage, Workload
@@ -92,6 +93,7 @@ plugin = Plugin(
     streams=("/api/v1/batch",),
     words={state: word for state, word in WORDS.items() if state != "skipped"},
     prepare=_prepare,
+    examples=Path(__file__).with_name("examples.yaml"),
     commands=_commands,
     doctor=_doctor,
     demo=_demo,

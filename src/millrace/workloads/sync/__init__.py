@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from millrace.engine.model import Job, Notification
@@ -108,6 +109,7 @@ plugin = Plugin(
     render_error=_render_error,
     health=("/api/v1/health",),
     words=BATCH_WORDS,
+    examples=Path(__file__).with_name("examples.yaml"),
     commands=_commands,
     doctor=_doctor,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from millrace.engine.workload import Retry, Stage, Workload
@@ -102,6 +103,7 @@ plugin = Plugin(
     render_error=_render_error,
     words={"succeeded": "completed", "skipped": "completed"},
     prepare=_prepare,
+    examples=Path(__file__).with_name("examples.yaml"),
     commands=_commands,
     doctor=_doctor,
     demo=_demo,
