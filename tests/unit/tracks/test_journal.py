@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -181,6 +182,21 @@ def test_a_living_process_is_left_alone(patch, tmp_path):
     assert path.read_bytes() == between
     die(journal)
     assert Journal(tmp_path / "journal").recover() == 1
+
+
+def test_a_dying_process_is_waited_for_by_whoever_has_the_file(patch, tmp_path):
+    path, old, writes = patch
+    journal = Journal(tmp_path / "journal", CrashingDisk(record_length(path, writes, tmp_path) + 20))
+    with pytest.raises(Crash):
+        apply(journal, path, writes)
+    threading.Timer(0.2, die, [journal]).start()
+    other = tmp_path / "other"
+    other.write_bytes(b"x")
+    second = Journal(tmp_path / "journal")
+    with other.open("rb") as unrelated, path.open("rb") as locked:
+        assert second.recover(unrelated.fileno()) == 0
+        assert second.recover(locked.fileno()) == 1
+    assert path.read_bytes() == apply_to(old, writes)
 
 
 def test_an_interrupted_patch_is_finished_before_the_next_one(patch, tmp_path):

@@ -102,6 +102,11 @@ def test_size_and_age(library):
     assert [file.path.name for file in walk(library / "b.mkv", Filters())] == ["b.mkv"]
 
 
+def test_a_walk_can_be_given_a_time(library):
+    with pytest.raises(TimeoutError):
+        list(walk(library, Filters(pattern="**/*.nothing"), until=0.0))
+
+
 def test_links_are_followed_inside_the_roots_and_each_folder_once(library, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()

@@ -242,13 +242,11 @@ def _existing(path: str, services: Services) -> Path:
 def _find(path: Path, options: Mapping[str, Any], services: Services) -> list[NewItem] | None:
     """Return the files of a folder when they can be found within a second, else None: the job finds them."""
     roots = [root.resolve() for root in services.settings.media_roots]
-    deadline = time.monotonic() + _FOUND_WITHIN
-    found: list[NewItem] = []
-    for file in walk(path, filters_of(options), roots):
-        found.append(new_item(file))
-        if time.monotonic() > deadline:
-            return None
-    return found
+    until = time.monotonic() + _FOUND_WITHIN
+    try:
+        return [new_item(file) for file in walk(path, filters_of(options), roots, until=until)]
+    except TimeoutError:
+        return None
 
 
 async def _job(services: Services, job_id: str) -> Job:

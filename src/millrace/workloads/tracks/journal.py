@@ -59,6 +59,7 @@ class Disk:
 @dataclass(frozen=True, slots=True)
 class _Patch:
     path: bytes
+    inode: tuple[int, int]
     size: int
     mtime_ns: int | None
     writes: tuple[Write, ...]
@@ -92,9 +93,8 @@ class Journal:
         if not writes:
             return
         stat = os.fstat(fd)
-        patch = _Patch(
-            os.fsencode(path), stat.st_size, stat.st_mtime_ns if keep_mtime else None, tuple(writes)
-        )
+        mtime = stat.st_mtime_ns if keep_mtime else None
+        patch = _Patch(os.fsencode(path), _inode(fd), stat.st_size, mtime, tuple(writes))
         for write in writes:
             if os.pread(fd, len(write.new), write.offset) != write.old:
                 raise BadInput(
@@ -113,16 +113,24 @@ class Journal:
             ) from error
         self._clear()
 
-    def recover(self) -> int:
-        """Finish what dead processes left half done; return how many files were put right."""
+    def recover(self, locked: int | None = None) -> int:
+        """Finish what dead processes left half done; return how many files were put right.
+
+        ``locked`` is a descriptor whose file the caller holds the lock of. Whoever has a patch of
+        that very file in hand must be dying then, for it held the lock itself: its end is waited for.
+        """
         if not self.directory.is_dir():
             return 0
+        inode = _inode(locked) if locked is not None else None
         finished = 0
         with self._directory_lock():
             for entry in os.scandir(self.directory):
                 if not entry.name.endswith(_SUFFIX) or (self._path and entry.name == self._path.name):
                     continue
-                finished += self._recover_one(Path(entry.path))
+                try:
+                    finished += self._recover_one(Path(entry.path), inode)
+                except (OSError, StageError) as error:
+                    log.warning("a half-done change (%s) could not be finished now: %s", entry.name, error)
         return finished
 
     def close(self) -> None:
@@ -211,7 +219,7 @@ class Journal:
         self._replay(self._fd, self._path)
         self._clear()
 
-    def _recover_one(self, path: Path) -> int:
+    def _recover_one(self, path: Path, inode: tuple[int, int] | None) -> int:
         try:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -220,7 +228,10 @@ class Journal:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                return 0
+                patch = _decode(fd) if inode is not None else None
+                if patch is None or patch.inode != inode:
+                    return 0
+                fcntl.flock(fd, fcntl.LOCK_EX)
             finished = self._replay(fd, path)
             if finished is not None:
                 path.unlink(missing_ok=True)
@@ -261,6 +272,12 @@ class Journal:
             path.rename(aside)
 
 
+def _inode(fd: int) -> tuple[int, int]:
+    """Return what tells an open file from every other: its device and inode number."""
+    stat = os.fstat(fd)
+    return stat.st_dev, stat.st_ino
+
+
 def _is_between(fd: int, patch: _Patch) -> bool:
     """Return whether each byte of the file is the old or the new one, and its size lies between."""
     if not patch.size <= os.fstat(fd).st_size <= patch.size_after:
@@ -279,6 +296,7 @@ def _encode(patch: _Patch) -> bytes:
     body = json.dumps(
         {
             "path": base64.b64encode(patch.path).decode(),
+            "inode": patch.inode,
             "size": patch.size,
             "mtime_ns": patch.mtime_ns,
             "writes": [
@@ -304,6 +322,7 @@ def _decode(fd: int) -> _Patch | None:
     record = json.loads(body)
     return _Patch(
         base64.b64decode(record["path"]),
+        (record["inode"][0], record["inode"][1]),
         record["size"],
         record["mtime_ns"],
         tuple(

@@ -236,13 +236,19 @@ class Found:
 
 
 def walk(
-    top: Path, filters: Filters, roots: Sequence[Path] | None = None, *, now: float | None = None
+    top: Path,
+    filters: Filters,
+    roots: Sequence[Path] | None = None,
+    *,
+    now: float | None = None,
+    until: float | None = None,
 ) -> Iterator[Found]:
     """Yield the media files at or below ``top`` in the order of their names.
 
     Links to folders are followed where they stay inside ``roots``, each real folder once; a link
     to a file is yielded as it is (opening it checks where it leads). Hidden files and folders, and
-    folders that cannot be read, are passed over.
+    folders that cannot be read, are passed over. TimeoutError when ``until`` (of the monotonic
+    clock) has come.
     """
     now = time.time() if now is None else now
     if top.is_file():
@@ -258,6 +264,8 @@ def walk(
             continue
         below: list[tuple[Path, str, int]] = []
         for entry in _entries(folder):
+            if until is not None and time.monotonic() > until:
+                raise TimeoutError
             if entry.name.startswith("."):
                 continue
             relative = prefix + entry.name

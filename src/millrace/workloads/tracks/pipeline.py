@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -145,4 +146,9 @@ def _journal(ctx: StageContext) -> Journal:
 
 
 def _roots(ctx: StageContext) -> tuple[Path, ...]:
-    return tuple(Path(root).resolve() for root in ctx.site.get("media_roots", ()))
+    return _resolved(tuple(ctx.site.get("media_roots", ())))
+
+
+@lru_cache(maxsize=8)
+def _resolved(roots: tuple[str, ...]) -> tuple[Path, ...]:
+    return tuple(Path(root).resolve() for root in roots)

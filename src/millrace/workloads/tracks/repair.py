@@ -99,7 +99,7 @@ def repair(
     Raises BadInput for what cannot be read or written, Transient for a busy file.
     """
     with files.opened(path, care.roots) as fd:
-        journal.recover()
+        journal.recover(fd)
         if not dry_run:
             files.wait_until_settled(fd, path, care.quiet)
         reader, probe = inspect(fd, path)

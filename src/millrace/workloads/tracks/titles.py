@@ -31,6 +31,8 @@ class Titles:
 
     def original_language(self, path: Path) -> str | None:
         """Return what is known for the file, or for the nearest of the folders above it."""
+        if not self._directory.is_dir():
+            return None
         for place in (path, *path.parents[:_LEVELS]):
             try:
                 data = self._file(place).read_bytes()
