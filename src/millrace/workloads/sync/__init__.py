@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from millrace.engine.model import Job, Notification
 from millrace.engine.workload import Retry, Stage, Workload
-from millrace.workloads import Plugin
+from millrace.workloads import DemoJob, DemoStand, Plugin
 from millrace.workloads.sync.settings import SyncSettings
 
 if TYPE_CHECKING:
@@ -91,13 +91,18 @@ def _commands() -> typer.Typer:
 def _doctor(settings: Any) -> list[tuple[str, bool, str]]:
     from millrace.workloads.sync.methods import AI_MODELS, ModelPlaces
 
-    section = settings.workload(KIND, SyncSettings) if hasattr(settings, "workload") else settings
-    models_dir = getattr(settings, "models_dir", "models")
-    places = ModelPlaces.of(section.model_dump(), models_dir)
-    return [
-        (f"sync: AI model {model}", missing is None, missing or "ready")
-        for model, missing in ((model, places.missing(model)) for model in AI_MODELS)
-    ]
+    places = ModelPlaces.of(settings.model_dump(), "models")
+    lines = []
+    for model in AI_MODELS:
+        missing = places.missing(model)
+        lines.append((f"AI model {model}", missing is None, missing or ""))
+    return lines
+
+
+def _demo(stand: DemoStand) -> DemoJob:
+    from millrace.workloads.sync.demo import demo
+
+    return demo(stand)
 
 
 plugin = Plugin(
@@ -112,4 +117,5 @@ plugin = Plugin(
     examples=Path(__file__).with_name("examples.yaml"),
     commands=_commands,
     doctor=_doctor,
+    demo=_demo,
 )

@@ -77,7 +77,7 @@ class YamNet:
             sound = recording.sound(start * self.HOP, (frames - 1) * self.HOP + self.WINDOW)
             fed = sound if len(self._input.shape) == 1 else sound[None, :]
             out = np.asarray(self._session.run([self._output], {self._input.name: fed})[0], np.float32)
-            out = out.reshape(-1, out.shape[-1])[:frames]
+            out = np.nan_to_num(out.reshape(-1, out.shape[-1])[:frames], posinf=0.0, neginf=0.0)
             if len(out) < frames:
                 out = np.pad(out, ((0, frames - len(out)), (0, 0)), mode="edge")
             parts.append(out)

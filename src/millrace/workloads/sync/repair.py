@@ -34,8 +34,7 @@ CODECS = {
     ".mov": "pcm_s24le",
     ".mkv": "flac",
     ".mka": "flac",
-    ".mxf": "pcm_s24le",
-    ".ogg": "libvorbis",
+    ".ogg": "libopus",
     ".opus": "libopus",
 }
 """What sound is written as, by the file's ending."""
@@ -101,8 +100,8 @@ def repair(dub: Path, out: Path, todo: Plan, progress: Progress = lambda fractio
     info = probe(dub)
     import av
 
-    video = info.video > 0 and out.suffix.lower() in (".mkv", ".mp4", ".mov", ".mxf")
-    count = len(info.audio) if out.suffix.lower() in (".mkv", ".mka", ".mp4", ".m4a", ".mov", ".mxf") else 1
+    video = info.video > 0 and out.suffix.lower() in (".mkv", ".mp4", ".mov")
+    count = len(info.audio) if out.suffix.lower() in (".mkv", ".mka", ".mp4", ".m4a", ".mov") else 1
     with av.open(str(dub)) as source, av.open(str(out), "w") as target:
         tracks = [_Track(target, dub, n, out.suffix.lower(), todo) for n in range(count)]
         film = _Film(source, target) if video else None
@@ -167,7 +166,7 @@ class _Track:
         self._stream: AudioStream = target.add_stream(codec, rate=self._rate, layout=self._layout)  # type: ignore[assignment]
         if declared.language:
             self._stream.metadata["language"] = declared.language
-        if codec in ("aac", "libmp3lame", "libvorbis", "libopus"):
+        if codec in ("aac", "libmp3lame", "libopus"):
             self._stream.bit_rate = 128_000 * self._channels
         self._blocks = corrected(dub, stream, self._rate, self._channels, todo)
         self._resampler: Any = None
