@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fastapi import APIRouter
 
     from millrace.server.services import Services
+    from millrace.workloads import DemoJob, DemoStand
 
 KIND = "documents"
 WORDS = {
@@ -98,6 +99,12 @@ def _doctor(settings: Any) -> list[tuple[str, bool, str]]:
     return doctor(settings)
 
 
+def _demo(stand: DemoStand) -> DemoJob:
+    from millrace.workloads.documents.demo import demo
+
+    return demo(stand)
+
+
 plugin = Plugin(
     kind=KIND,
     build=build,
@@ -110,4 +117,5 @@ plugin = Plugin(
     examples=Path(__file__).with_name("examples.yaml"),
     commands=_commands,
     doctor=_doctor,
+    demo=_demo,
 )
