@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-_SAMPLE = 3000
+_SAMPLE = 1500
 _WORD = re.compile(r"[^\W\d_]+")
 _SCRIPTS: tuple[tuple[str, str, str], ...] = (
     ("kana", r"\u3040-\u30ff\u31f0-\u31ff", "ja"),

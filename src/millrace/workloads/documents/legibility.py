@@ -8,7 +8,7 @@ import unicodedata
 _WORD = re.compile(r"[^\W\d_]+")
 _ODD = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ufffd\ufffe\ue000-\uf8ff]")
 _VOWEL = re.compile(r"[aeiouyàâäáãåæèéêëìíîïòóôöõøœùúûüýÿ]", re.IGNORECASE)
-_SAMPLE = 4000
+_SAMPLE = 1500
 
 
 def legibility(text: str) -> float | None:
@@ -19,14 +19,14 @@ def legibility(text: str) -> float | None:
     words that could be words: with a vowel, and not mixing cases or glyphs as damaged OCR does.
     """
     sample = text[:_SAMPLE]
-    dense = len(sample) - sum(map(str.isspace, sample))
+    dense = len("".join(sample.split()))
     if not dense:
         return None
     readable = 1 - len(_ODD.findall(sample)) / dense
     words = [word for word in _WORD.findall(sample) if len(word) > 3 and word.isascii()]
     plausible = 1.0
     if len(words) >= 8:
-        good = sum(1 for word in words if word.isupper() or _VOWEL.search(word))
+        good = sum(1 for word in words if _VOWEL.search(word) or word.isupper())
         plausible = good / len(words)
     return round(max(0.0, readable) * plausible, 3)
 

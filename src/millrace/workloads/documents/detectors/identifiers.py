@@ -223,7 +223,9 @@ def _judge(kind: Kind, value: str, start: int, end: int, passage: Passage) -> Fi
         end = start + len(trimmed)
         value = trimmed
         verdict = Verdict(_name(kind.check), True)
-    context = passage.near(kind.context, start, end, before=kind.before)
+    context = passage.near(
+        kind.context, start, end, before=kind.before, unbroken=kind.check is None and not kind.alone
+    )
     if context is None and not kind.alone:
         return None
     weight = kind.sure if context else kind.base

@@ -26,17 +26,22 @@ _TERMS: tuple[tuple[str, str, float], ...] = (
      r"customer list|revenue forecast|profit margin|source code|design specification|bill of materials", 0.35),
     ("LITIGATION", r"settlement agreement|pending litigation|litigation hold|deposition of|under seal|protective order", 0.45),
 )  # fmt: skip
-_PATTERN = re.compile(
-    "|".join(f"(?P<{name}>(?<![^\\W_])(?:{pattern})(?![^\\W_]))" for name, pattern, _ in _TERMS)
+_HINTS = {
+    "PRIVILEGE": ("privileg", "work product", "prejudice", "anwalts", "secret prof"),
+    "NON_DISCLOSURE": ("disclos", "confidential", " nda", "geheimhaltung", "confiden", "receiving party", "保密", "秘密"),
+    "TRADE_SECRET": ("trade secret", "proprietary", "geheimnis", "secret", "商业", "企業"),
+    "CONFIDENTIAL_TERM": ("confiden", "intended", "vertrauliche", "riservate", "机密"),
+    "INTERNAL_BUSINESS": (
+        "unreleased", "not yet", "announcement", "merger", "acquisition", "due diligence", "term sheet", "board ",
+        "internal", "roadmap", "pricing", "customer list", "forecast", "profit margin", "source code", "specification",
+        "bill of materials",
+    ),
+    "LITIGATION": ("settlement", "litigation", "deposition", "under seal", "protective order"),
+}  # fmt: skip
+_PATTERNS = tuple(
+    (name, _HINTS[name], re.compile(f"(?<![^\\W_])(?:{pattern})(?![^\\W_])"), weight)
+    for name, pattern, weight in _TERMS
 )
-_WEIGHTS = {name: weight for name, _, weight in _TERMS}
-_HINTS = (
-    "confiden", "privileg", "disclos", "secret", "proprietary", "prejudice", "nda", "attorney", "intended", "intern",
-    "merger", "acquisition", "due diligence", "term sheet", "board ", "roadmap", "pricing", "customer list", "forecast",
-    "margin", "source code", "specification", "bill of materials", "unreleased", "announce", "settlement", "litigation",
-    "deposition", "under seal", "protective", "vertraulich", "geheim", "betriebs", "geschäfts", "riservat",
-    "receiving party", "保密", "秘密", "商业", "企業", "机密",
-)  # fmt: skip
 _DENIED = re.compile(
     r"(?:\bno|\bnot|\bwithout|\bnever|\bdoes not contain(?: any)?|\bcontains no|\bfree of)\s+(?:\w+\s){0,2}$"
 )
@@ -44,14 +49,19 @@ _DENIED = re.compile(
 
 def detect(passage: Passage) -> Iterator[Finding]:
     """Yield the legal and proprietary terms of a page; a denied one has the stance ``negated``."""
-    if not passage.has(_HINTS):
-        return
-    for match in _PATTERN.finditer(passage.lower):
-        name = match.lastgroup or ""
-        denied = name != "NON_DISCLOSURE" and match[0] != "without prejudice" and _DENIED.search(
-            passage.lower[max(0, match.start() - 40) : match.start()]
-        )  # fmt: skip
-        yield passage.finding(
-            f"legal.{name.lower()}", name, "legal", *match.span(),
-            stance="negated" if denied else "plain", weight=_WEIGHTS[name],
-        )  # fmt: skip
+    for name, hints, pattern, weight in _PATTERNS:
+        if not passage.has(hints):
+            continue
+        for match in pattern.finditer(passage.lower):
+            before = passage.lower[max(0, match.start() - 40) : match.start()]
+            affirmed = (
+                name == "NON_DISCLOSURE" or match[0] == "without prejudice" or not _DENIED.search(before)
+            )
+            yield passage.finding(
+                f"legal.{name.lower()}",
+                name,
+                "legal",
+                *match.span(),
+                stance="plain" if affirmed else "negated",
+                weight=weight,
+            )

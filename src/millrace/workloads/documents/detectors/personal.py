@@ -58,6 +58,7 @@ _IPV4 = re.compile(
     r"(?<![\w.-])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w-]|\.\d)"
 )
 _IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:){2,7}(?::?[0-9A-Fa-f]{1,4}){1,6}(?![\w:])")
+_DOTTED = re.compile(r"\d\.\d+\.\d+\.\d")
 _VERSION_WORDS = words("version", "section", "§", "v\\.", "release", "chapter", "clause", "article", "annex")
 _STREETS_AFTER = (
     "street|st|avenue|ave|road|rd|boulevard|blvd|lane|ln|drive|dr|court|ct|circle|cir|way|place|pl|square|sq|terrace|"
@@ -126,7 +127,7 @@ _NAME_INTRO = re.compile(
     r"(?<!\w)(?i:my name is|i am called|signed by|dear) ((?:[A-Z][a-zà-ÿ'’-]+)(?: [A-Z][a-zà-ÿ'’-]+){1,2})"
 )
 _NAMES = (
-    ((":", "："), _NAME_LABEL, 0.7),
+    (("name", "patient", "employee", "applicant", "holder", "nom"), _NAME_LABEL, 0.7),
     (("姓名", "氏名", "お名前", "患者名", "성명", "이름"), _NAME_CJK, 0.7),
     (("my name is", "i am called", "signed by", "dear "), _NAME_INTRO, 0.5),
     (("mr", "ms", "miss", "dr"), _NAME_TITLE, 0.45),
@@ -137,6 +138,10 @@ _MRN = re.compile(r"(?<!\w)(?i:medical record (?:no\.?|number|#)|mrn|patient id|
                   r"([A-Z]{0,3}-?\d[\dA-Z-]{3,12})")  # fmt: skip
 _MEMBER = re.compile(r"(?<!\w)(?i:(?:insurance|member|policy|subscriber|health plan) (?:id|no\.?|number|#))[ \t]*[:#]?[ \t]*"
                      r"((?=[A-Z-]*\d)[A-Z0-9-]{5,16})(?!\w)")  # fmt: skip
+_RECORDS = (
+    (("medical rec", "mrn", "patient"), _MRN, "MEDICAL_RECORD_NUMBER"),
+    (("insurance", "member", "policy", "subscriber", "health plan"), _MEMBER, "HEALTH_INSURANCE_ID"),
+)
 _HEALTH = re.compile(
     r"(?<!\w)(?:diagnos(?:is|ed with|es)|icd-?10|prescri(?:bed|ption)s?|dosage|chemotherapy|biopsy|hiv[- ]positive|"
     r"blood (?:type|pressure)|allerg(?:y|ies)|symptoms?|medical history|treatment plan|discharge summary|"
@@ -144,6 +149,12 @@ _HEALTH = re.compile(
     r"physician|health insurance|diabetes|cancer|depression|disabilit(?:y|ies)|diagnose|befund|krankheit|"
     r"ordonnance|diagnostic médical|diagnóstico|historia clínica|診断|病歴|诊断|病历)(?!\w)"
 )
+_HEALTH_HINTS = (
+    "diagnos", "icd", "prescri", "dosage", "chemo", "biopsy", "hiv", "blood", "allerg", "symptom", "medical hist",
+    "treatment plan", "discharge", "lab", "mental health", "psychiatric", "therap", "surgery", "pregnan", "immuni", "physician",
+    "health insurance", "diabetes", "cancer", "depression", "disabilit", "befund", "krankheit", "ordonnance", "historia", "診断",
+    "病歴", "诊断", "病历",
+)  # fmt: skip
 _PERSON_WORDS = words("patient", "name\\s*:", "date of birth", "dob\\b", "mrn\\b", "admitted", "his\\b", "her\\b", "patientin",
                       "employee", "患者", "病人", "paciente")  # fmt: skip
 _PAY = re.compile(
@@ -152,6 +163,10 @@ _PAY = re.compile(
     r"gehalt|bruttolohn|nettolohn|lohnabrechnung|salaire (?:brut|net)|bulletin de paie|nómina|salario|stipendio|"
     r"busta paga|給与|工资)(?!\w)"
 )
+_PAY_HINTS = (
+    "pay", "salary", "wage", "compensation", "bonus", "year-to", "year to", "ytd", "withholding", "deduction", "hourly",
+    "overtime", "deposit", "gehalt", "lohn", "salaire", "nómina", "salario", "stipendio", "給与", "工资",
+)  # fmt: skip
 _MONEY = re.compile(
     r"(?:[$€£¥]|usd|eur|gbp|chf|inr|rs\.?)\s?\d[\d.,' ]*\d|\d[\d.,']*\d\s?(?:[$€£¥]|usd|eur|gbp|chf|円|元)"
 )
@@ -245,7 +260,7 @@ def _addresses(passage: Passage) -> Iterator[Finding]:
 
 
 def _network(passage: Passage) -> Iterator[Finding]:
-    for match in _IPV4.finditer(passage.folded):
+    for match in _IPV4.finditer(passage.folded) if _DOTTED.search(passage.folded) else ():
         if not passage.near(_VERSION_WORDS, *match.span(), before=20, after=0):
             yield passage.finding("personal.ip_address", "IP_ADDRESS", "personal", *match.span(),
                                   verdict=Verdict("structure", True), weight=0.3)  # fmt: skip
@@ -268,13 +283,15 @@ def _names(passage: Passage) -> Iterator[Finding]:
 
 
 def _health(passage: Passage) -> Iterator[Finding]:
-    for pattern, type_ in ((_MRN, "MEDICAL_RECORD_NUMBER"), (_MEMBER, "HEALTH_INSURANCE_ID")):
-        if not passage.has_digits:
-            break
+    for hints, pattern, type_ in _RECORDS:
+        if not passage.has_digits or not passage.has(hints):
+            continue
         for match in pattern.finditer(passage.folded):
             yield passage.finding(f"personal.{type_.lower()}", type_, "personal", match.start(1), match.end(1),
                                   context=match[0][: match.start(1) - match.start()].strip(" :#\t"),
                                   weight=0.85)  # fmt: skip
+    if not passage.has(_HEALTH_HINTS):
+        return
     for match in _HEALTH.finditer(passage.lower):
         context = passage.near(_PERSON_WORDS, *match.span(), before=160, after=160)
         if context:
@@ -284,6 +301,8 @@ def _health(passage: Passage) -> Iterator[Finding]:
 
 
 def _pay(passage: Passage) -> Iterator[Finding]:
+    if not passage.has(_PAY_HINTS):
+        return
     for match in _PAY.finditer(passage.lower):
         money = _MONEY.search(passage.lower, match.end(), min(len(passage.lower), match.end() + 60))
         if money:
