@@ -3,6 +3,7 @@
 import os
 import shutil
 import zlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -171,6 +172,59 @@ def test_the_crc_of_changed_bytes_needs_no_second_look_at_the_rest(changed, befo
     difference = bytes(a ^ b for a, b in zip(changed, new, strict=True))
     crc = crc_after(zlib.crc32(before + changed + after), difference, len(after))
     assert crc == zlib.crc32(before + new + after)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_whatever_the_layout_only_the_flags_change(tmp_path_factory, data):
+    tracks = data.draw(
+        st.lists(
+            st.builds(
+                Audio,
+                language=st.sampled_from(["", "eng", "jpn"]),
+                default=st.sampled_from([None, True, False]),
+                name=st.text("abc", max_size=9),
+                empty_flag=st.booleans(),
+                enabled=st.booleans(),
+            ),
+            min_size=1,
+            max_size=6,
+        )
+    )
+    room = st.one_of(st.just(0), st.integers(2, 40), st.integers(200, 900))
+    whole = build(
+        tracks,
+        void_after=data.draw(room),
+        void_before=data.draw(room),
+        inner_void=data.draw(room),
+        crc=data.draw(st.booleans()),
+        segment_crc=data.draw(st.booleans()),
+        seek_head=data.draw(st.booleans()),
+        open_clusters=data.draw(st.booleans()),
+        entry_width=data.draw(st.sampled_from([None, 2, 8])),
+    )
+    target = data.draw(st.integers(0, len(tracks) - 1))
+    path = write(tmp_path_factory.getbasetemp() / "drawn.mkv", whole)
+    try:
+        changed, _ = edit(path, target)
+    except NoRoom:
+        return
+    before, after = probe(path).audio, probe(changed).audio
+    assert [track.default for track in after] == [index == target for index in range(len(tracks))]
+    assert [replace(track, default=False) for track in after] == [
+        replace(track, default=False) for track in before
+    ]
+    media = whole.index(encode_id(0x1F43B675))
+    assert changed.read_bytes()[media:] == whole[media:]
+    assert edit(changed, target)[1] == [], "and then there is nothing left to do"
+
+
+def test_tracks_that_cannot_be_told_apart_are_refused(tmp_path):
+    data = build([Audio("eng", default=True), Audio("jpn", default=False)])
+    same = data.replace(b"\xd7\x81\x03", b"\xd7\x81\x02")
+    assert same != data
+    with pytest.raises(Damaged, match="number 2"):
+        edit(write(tmp_path / "a.mkv", same), 1)
 
 
 def test_every_copy_of_tracks_is_changed(tmp_path):

@@ -128,6 +128,18 @@ def test_without_mkvpropedit_the_file_is_rewritten_beside_and_swapped(tmp_path, 
     assert not list(tmp_path.glob(".millrace-*"))
 
 
+def test_what_an_interrupted_rewrite_left_is_swept_away(tmp_path, fix, monkeypatch):
+    path = write(tmp_path / "a.mkv", NO_ROOM)
+    left = write(tmp_path / ".millrace-0123456789abcdef.part", b"half a file")
+    living = write(tmp_path / ".millrace-fedcba9876543210.part", b"of another process")
+    monkeypatch.setattr(propedit, "installed", lambda: None)
+    with living.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert fix(path).how == "rewritten"
+    assert not left.exists()
+    assert living.exists()
+
+
 def test_a_rewrite_that_would_part_hard_links_is_refused(tmp_path, fix, monkeypatch):
     path = write(tmp_path / "a.mkv", NO_ROOM)
     (tmp_path / "twin").hardlink_to(path)

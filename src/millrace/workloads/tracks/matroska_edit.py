@@ -48,10 +48,13 @@ _MAX_HEADER_ELEMENTS = 1000
 def plan(reader: Reader, probe: Probe, target: int) -> list[Write]:
     """Return the writes after which audio track ``target`` (its index) alone is the default.
 
-    Raises NoRoom when an absent flag finds no space in the header.
+    Raises NoRoom when an absent flag finds no space in the header, Damaged when tracks cannot be
+    told apart.
     """
     layout: Layout = probe.layout
     number = probe.audio[target].number
+    if sum(track.number == number for track in probe.audio) > 1:
+        raise Damaged(f"several audio tracks have the number {number}: the header is damaged")
     writes: list[Write] = []
     for element in layout.tracks:
         writes += _edit_tracks(reader, layout, element, number)

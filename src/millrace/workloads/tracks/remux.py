@@ -7,13 +7,16 @@ modification time are carried over.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
 import secrets
 import stat
 from collections.abc import Callable, Sequence
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from millrace.errors import BadInput, StageError
 from millrace.workloads.tracks import matroska
@@ -47,16 +50,20 @@ def remux(
             code="hard_links",
         )
     aside = path.with_name(f".millrace-{secrets.token_hex(8)}.part")
+    _sweep(path.parent)
     try:
-        _copy(path, aside, target, progress)
-        _check(aside, audio, target)
-        _carry_over(path, aside, before, keep_mtime=keep_mtime)
-        now = path.stat()
-        if (now.st_size, now.st_mtime_ns, now.st_ino) != (before.st_size, before.st_mtime_ns, before.st_ino):
-            raise BadInput(
-                f"{display(path)} changed while it was being rewritten: run it again", code="changed"
-            )
-        os.replace(aside, path)  # noqa: PTH105
+        with aside.open("xb", buffering=0) as out:
+            # The lock says that this process lives: what is not locked was left behind by a crash.
+            fcntl.flock(out, fcntl.LOCK_EX)
+            _copy(path, out, target, progress)
+            _check(aside, audio, target)
+            _carry_over(path, aside, before, keep_mtime=keep_mtime)
+            now = path.stat()
+            if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+                raise BadInput(
+                    f"{display(path)} changed while it was being rewritten: run it again", code="changed"
+                )
+            os.replace(aside, path)  # noqa: PTH105
         _sync_directory(path.parent)
     except OSError as error:
         raise StageError(
@@ -66,9 +73,12 @@ def remux(
         aside.unlink(missing_ok=True)
 
 
-def leftovers(directory: Path) -> list[Path]:
-    """Return the files that interrupted rewrites left in a directory."""
-    return sorted(directory.glob(".millrace-*.part"))
+def _sweep(directory: Path) -> None:
+    """Remove what interrupted rewrites left in a directory."""
+    for left in directory.glob(".millrace-*.part"):
+        with contextlib.suppress(OSError), left.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
 
 
 def _refuse_editions(path: Path) -> None:
@@ -87,7 +97,7 @@ def _refuse_editions(path: Path) -> None:
         )
 
 
-def _copy(source: Path, out: Path, target: int, progress: Callable[[float], None]) -> None:
+def _copy(source: Path, out: FileIO, target: int, progress: Callable[[float], None]) -> None:
     import av
     from av.stream import AttachmentStream, Disposition
 
@@ -95,9 +105,9 @@ def _copy(source: Path, out: Path, target: int, progress: Callable[[float], None
         with (
             source.open("rb", buffering=0) as opened,
             av.open(f"/proc/self/fd/{opened.fileno()}") as reader,
-            _output(out) as written,
+            # Through descriptors: FFmpeg takes no names that are not UTF-8.
             av.open(
-                f"/proc/self/fd/{written.fileno()}", "w", format="matroska", options=_KEEP_AS_IT_IS
+                f"/proc/self/fd/{out.fileno()}", "w", format="matroska", options=_KEEP_AS_IT_IS
             ) as writer,
         ):
             writer.metadata.update(reader.metadata)
@@ -136,11 +146,6 @@ def _copy(source: Path, out: Path, target: int, progress: Callable[[float], None
         ):
             raise
         raise BadInput(f"{display(source)} cannot be copied by FFmpeg: {error}", code="damaged") from error
-
-
-def _output(path: Path) -> BinaryIO:
-    """Open the new file through a descriptor: FFmpeg takes no names that are not UTF-8."""
-    return open(path, "xb", buffering=0)  # noqa: PTH123 (the caller closes it)
 
 
 def _check(path: Path, audio: Sequence[AudioTrack], target: int) -> None:
