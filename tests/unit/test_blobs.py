@@ -21,10 +21,16 @@ class BlobsInMemory(S3Blobs):
         return MemoryStore()
 
 
-@pytest.fixture(params=["directory", "memory"])
+@pytest.fixture(params=["directory", "memory", "s3"])
 def blobs(request, tmp_path):
     if request.param == "directory":
         return DirectoryBlobs(tmp_path / "blobs")
+    if request.param == "s3":
+        account = request.getfixturevalue("s3")
+        section = account.settings(account.make_bucket())
+        # Below a prefix, as where several servers share a bucket.
+        section["location"] += "/some/prefix"
+        return open_blobs(Settings(data_dir=tmp_path / "data", blobs=section))
     return BlobsInMemory("s3://bucket", cache=tmp_path / "cache", cache_bytes=10_000_000)
 
 
