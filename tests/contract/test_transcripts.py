@@ -10,6 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from tests.unit.local_http import LocalServer
 from tests.unit.media.media_files import tone, write_media, write_wav
 from tests.voice import speak
 
@@ -347,6 +348,39 @@ def test_a_url_that_may_not_be_reached_fails_its_item_only(server, recordings):
     data = wait(server, create(server, items, ASR))
     assert [item["state"] for item in data["items"]] == ["failed", "succeeded"]
     assert data["items"][0]["error"]["code"] == "bad_audio"
+
+
+@pytest.fixture
+def web():
+    server = LocalServer()
+    yield server
+    server.close()
+
+
+def test_a_url_is_fetched_once_for_all_stages_and_a_bad_answer_fails_its_item(new_server, recordings, web):
+    good = web.says("/a%20b.wav", body=(recordings / "speech.wav").read_bytes())
+    missing = web.says("/gone.wav", 404)
+    page = web.says("/page", body=b"<html>not a recording</html>")
+    server = new_server(
+        settings={
+            "fetch": {"allow_private": True, "ports": [web.port]},
+            "transcripts": {"recogniser": "sherpa-onnx", "recogniser_model": "nowhere"},
+        }
+    ).start()
+    urls = [{"kind": "audioUrl", "audioUrl": url} for url in (good, missing, page)]
+    data = wait(server, create(server, urls, DEMUCS))
+    assert [item["state"] for item in data["items"]] == ["succeeded", "failed", "failed"]
+    assert "404" in data["items"][1]["error"]["message"]
+    assert {item["error"]["code"] for item in data["items"][1:]} == {"bad_audio"}
+    assert [path for _, path, _, _ in web.requests].count("/a%20b.wav") == 1
+    refused(
+        server.client.get(f"/v2/batches/{data['id']}/items/0/artifacts/source"), status=404, code="not_found"
+    )
+    (item,) = wait(server, create(server, urls[:1], ASR))["items"]
+    assert item["error"]["code"] == "engine_error", (
+        "a recogniser that is not set up is not the recording's fault"
+    )
+    assert "recogniser_model" in item["error"]["message"]
 
 
 GOOD = [{"kind": "audioPath", "audioPath": "/x.wav"}]
