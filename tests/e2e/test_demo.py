@@ -60,3 +60,17 @@ def test_what_cannot_be_shown_is_said_in_a_sentence(demo, tmp_path) -> None:
     done = demo("probe", "--output", str(tmp_path))
     assert done.returncode == 2
     assert "is not empty" in done.stderr
+
+
+@pytest.mark.slow
+def test_recordings_become_subtitles_and_stems(demo, tmp_path) -> None:
+    done = demo("transcripts", "--output", "out")
+    assert done.returncode == 0, done.stderr + done.stdout
+    results = tmp_path / "out" / "results" / "transcripts"
+    folders = sorted(path.name for path in results.iterdir())
+    assert folders == ["0 meeting", "1 story with music", "2 weather film"]
+    for folder in results.iterdir():
+        assert "-->" in (folder / "output.srt").read_text(encoding="utf-8")
+        assert {path.name for path in folder.iterdir()} >= {
+            *("output.srt", "vocals.mp3", "no_vocals.mp3", "demucs.zip", "result.zip")
+        }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from millrace.engine.workload import Retry, Stage, Workload
 from millrace.errors import SettingsError
-from millrace.workloads import Plugin
+from millrace.workloads import DemoJob, DemoStand, Plugin
 from millrace.workloads.transcripts import separators
 from millrace.workloads.transcripts.recognisers import RECOGNISERS, RecogniserSpec, check
 from millrace.workloads.transcripts.settings import TranscriptsSettings
@@ -94,6 +94,12 @@ def doctor(settings: TranscriptsSettings) -> list[tuple[str, bool, str]]:
     return lines + separators.doctor(settings.separation, models)
 
 
+def _demo(stand: DemoStand) -> DemoJob:
+    from millrace.workloads.transcripts.demo import demo
+
+    return demo(stand)
+
+
 plugin = Plugin(
     kind=KIND,
     build=build,
@@ -104,4 +110,5 @@ plugin = Plugin(
     words={"cancelled": "canceled"},
     prepare=prepare,
     doctor=doctor,
+    demo=_demo,
 )
