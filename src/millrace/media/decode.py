@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from millrace.errors import BadInput
-from millrace.media.probe import AudioInfo, describe, open_media
+from millrace.media.probe import MAX_SECONDS, AudioInfo, describe, open_media
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from av.packet import Packet
 
 Samples = NDArray[np.float32]
-
-MAX_SECONDS = 12 * 3600.0
-"""How much audio one file may yield by default."""
 
 _HOLE = 0.1
 """Timestamps may jitter by this many seconds before a difference counts as a hole (as in FFmpeg)."""

@@ -28,6 +28,9 @@ DEMUXERS = (
 )
 """The demuxers a file may be read with, by FFmpeg's names: none opens anything but the file itself."""
 
+MAX_SECONDS = 12 * 3600.0
+"""How much audio one file may yield by default."""
+
 
 @dataclass(frozen=True, slots=True)
 class AudioInfo:

@@ -14,8 +14,8 @@ from typing import Any
 
 from millrace.engine.context import StageContext
 from millrace.errors import SettingsError, StageError
-from millrace.media.decode import MAX_SECONDS, AudioDecoder, Samples
-from millrace.media.probe import probe
+from millrace.media.decode import AudioDecoder, Samples
+from millrace.media.probe import MAX_SECONDS, probe
 from millrace.sources import localise
 from millrace.workloads.transcripts import separation, srt, vad
 from millrace.workloads.transcripts.recognisers import RecogniserSpec

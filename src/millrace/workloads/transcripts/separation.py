@@ -16,9 +16,10 @@ import numpy as np
 
 from millrace.engine.context import StageContext
 from millrace.errors import BadInput
-from millrace.media.decode import MAX_SECONDS, AudioDecoder
+from millrace.media.decode import AudioDecoder
 from millrace.media.encode import Mp3Writer, mp3_rate
 from millrace.media.limiter import Limiter
+from millrace.media.probe import MAX_SECONDS
 from millrace.workloads.transcripts.separators import Samples, Separator, Survey, separator_for
 
 VOCALS, ACCOMPANIMENT, TRANSCRIPT = "vocals.mp3", "no_vocals.mp3", "output.srt"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from millrace.media.decode import MAX_SECONDS
+from millrace.media.probe import MAX_SECONDS
 from millrace.workloads.transcripts.separators import SeparationSettings
 
 DEFAULT_SEGMENT_MS, DEFAULT_SILENCE_MS = 8000, 50

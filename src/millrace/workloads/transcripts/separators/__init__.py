@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from millrace.engine.context import StageContext
 
-Samples = NDArray[np.float32]
+    Samples = NDArray[np.float32]
+else:
+    Samples = Any  # the server reads the settings below, and should not have to load numpy for them
 
 
 @dataclass(frozen=True, slots=True)
