@@ -106,13 +106,21 @@ def _localise(ctx: StageContext, reference: Mapping[str, Any], progress: FetchPr
     folder.mkdir(parents=True, exist_ok=True)
     if kind == "upload":
         try:
-            return ctx.local(str(reference["key"]), f"input/{name}")
+            stored = ctx.local(str(reference["key"]), f"input/{name}")
+            return _named(stored, folder / name)
         except (NotFound, InvalidRequest) as error:
             raise BadInput(f"the upload {name!r} is no longer there", code="input_missing") from error
     if kind == "url":
         policy = fetch.FetchPolicy.of(ctx.site.get("fetch", {}))
         return fetch.fetch(str(reference["url"]), folder / name, policy, progress=progress).path
     raise BadInput(f"an input of kind {kind!r} is not known", code="bad_input")
+
+
+def _named(stored: Path, wanted: Path) -> Path:
+    """Return the stored file under the name its user knows, for messages and for telling formats apart."""
+    if stored != wanted and not wanted.exists():
+        wanted.symlink_to(stored.absolute())
+    return wanted
 
 
 def regular_file(path: str, roots: Iterable[Path | str]) -> Path:

@@ -141,6 +141,14 @@ def test_a_stage_checks_the_path_again(stage, root, tmp_path):
     assert caught.value.code == "bad_audio"
 
 
+def test_an_upload_carries_the_name_its_user_knows(stage, tmp_path):
+    (tmp_path / "up").write_bytes(b"uploaded")
+    DirectoryBlobs(tmp_path / "blobs").put(tmp_path / "up", "uploads/1/0")
+    context = stage()
+    reference = {"kind": "upload", "key": "uploads/1/0", "name": "talk.wav"}
+    assert [localise(context, reference).name for _ in range(2)] == ["talk.wav", "talk.wav"]
+
+
 def test_a_stage_gets_an_upload_from_the_store(stage, tmp_path):
     (tmp_path / "up").write_bytes(b"uploaded")
     DirectoryBlobs(tmp_path / "blobs").put(tmp_path / "up", "uploads/1/x.wav")
