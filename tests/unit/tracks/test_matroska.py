@@ -174,7 +174,7 @@ def test_the_crc_of_changed_bytes_needs_no_second_look_at_the_rest(changed, befo
     assert crc == zlib.crc32(before + new + after)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_whatever_the_layout_only_the_flags_change(tmp_path_factory, data):
     tracks = data.draw(
@@ -337,7 +337,7 @@ class TestHostile:
     def test_another_document_type(self, tmp_path):
         assert "type 'evil'" in self.refused(tmp_path, build(ENG_JPN, doc_type="evil"))
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=150, deadline=None)
     @given(position=st.integers(0, 900), value=st.integers(0, 255), cut=st.integers(0, 1500))
     def test_any_damaged_byte(self, tmp_path_factory, position, value, cut):
         data = bytearray(build(ENG_JPN, void_after=100, crc=True))

@@ -136,7 +136,7 @@ class TestHostile:
         huge = struct.pack(">I", 1) + b"mdat" + struct.pack(">Q", 2**63)
         self.refused(tmp_path, box("ftyp", b"isom" * 4) + huge + bytes(100))
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=150, deadline=None)
     @given(position=st.integers(0, 1700), value=st.integers(0, 255), cut=st.integers(0, 1500))
     def test_any_damaged_byte(self, tmp_path_factory, position, value, cut):
         data = bytearray(build(TRACKS))

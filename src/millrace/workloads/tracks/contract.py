@@ -1,4 +1,4 @@
-"""The HTTP contract of the tracks workload: ``/batch``, ``/batch/{job_id}`` and ``/webhook/…``."""
+"""The HTTP contract of the tracks workload: ``/batch`` here, ``/webhook`` in ``reception``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import secrets
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import orjson
-from fastapi import APIRouter, Header, HTTPException, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi import Path as PathParameter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from starlette.responses import Response
@@ -24,18 +23,16 @@ from millrace.server.errors import explain
 from millrace.server.idempotency import body_digest, idempotency
 from millrace.server.replies import json_reply, rfc3339
 from millrace.sources import allowed_path
-from millrace.workloads.tracks import webhooks
 from millrace.workloads.tracks.journal import Journal
-from millrace.workloads.tracks.paths import check_pattern, display, from_json, map_path, to_json, walk
+from millrace.workloads.tracks.paths import check_pattern, to_json, walk
 from millrace.workloads.tracks.pipeline import (
     STAGE,
     filters_of,
     journal_directory,
     new_item,
-    titles_directory,
 )
+from millrace.workloads.tracks.reception import add_webhooks
 from millrace.workloads.tracks.settings import TracksSettings
-from millrace.workloads.tracks.titles import Titles
 
 if TYPE_CHECKING:
     from millrace.server.services import Services
@@ -105,11 +102,6 @@ def new_job_id() -> str:
     return f"job_{time.strftime('%Y-%m-%d', time.gmtime())}_{secrets.token_hex(6)}"
 
 
-def render_error(status: int, code: str, message: str, details: dict[str, Any]) -> dict[str, Any]:
-    """Return the contract's error body."""
-    return {"detail": message}
-
-
 def prepare(new: NewJob) -> NewJob:
     """Complete a job that came by ``POST /jobs``: the options are those of ``POST /batch``."""
     if new.items:
@@ -139,7 +131,7 @@ def router(services: Services, settings: TracksSettings) -> APIRouter:
     """Return the contract's routes. Also finishes what a crash interrupted, now and while it runs."""
     api = APIRouter(tags=["tracks"])
     _add_batch(api, services)
-    _add_webhooks(api, services, settings)
+    add_webhooks(api, services, settings, new_job_id)
     _keep_recovering(services)
     return api
 
@@ -155,9 +147,6 @@ def _keep_recovering(services: Services) -> None:
             journal.recover()
 
     threading.Thread(target=watch, name="tracks-recovery", daemon=True).start()
-
-
-# -- batches ----------------------------------------------------------------------------------
 
 
 def _add_batch(api: APIRouter, services: Services) -> None:
@@ -334,149 +323,3 @@ def result_row(item: Item) -> dict[str, Any]:
     row["duration_ms"] = result.get("duration_ms", max(0, round(spent * 1000)))
     row["timestamp"] = rfc3339(item.finished_at)
     return row
-
-
-# -- webhooks ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Doorman:
-    """Checks the signature of a webhook and reads its body."""
-
-    secret: str | None
-
-    async def read(self, request: Request, signature: str | None) -> Any:
-        body = await request.body()
-        if self.secret is not None:
-            wrong = webhooks.verify(self.secret, body, signature)
-            if wrong is not None:
-                raise HTTPException(
-                    401, f"{wrong}; it must be HMAC-SHA256 of the body, in hexadecimal digits"
-                )
-        try:
-            return orjson.loads(body) if body else {}
-        except orjson.JSONDecodeError as error:
-            raise InvalidRequest(f"body: not valid JSON: {error}") from None
-
-
-Signature = Annotated[str | None, Header(alias="X-Webhook-Signature")]
-
-
-def _add_webhooks(api: APIRouter, services: Services, settings: TracksSettings) -> None:
-    secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else None
-    doorman = _Doorman(secret)
-
-    async def take(sender: webhooks.Sender, request: Request, signature: str | None) -> Response:
-        event = webhooks.parse(sender, await doorman.read(request, signature))
-        if event.is_test:
-            return json_reply({"status": "ok", "event": event.name, "message": "Webhook test received"})
-        if not event.is_import:
-            message = f"Nothing to do for the event {event.name}"
-            return json_reply({"status": "ignored", "event": event.name, "message": message})
-        key = idempotency(request, await body_digest(request))
-        new = _webhook_job(event, services, settings, key)
-        await asyncio.to_thread(_remember, event, new, services, settings)
-        job, _ = await services.engine.submit(new)
-        files = [item.name for item in await services.engine.items(job.id, limit=len(event.files))]
-        reply = {
-            "status": "accepted",
-            "event": event.name,
-            "job_id": job.id,
-            "batch_id": job.id,
-            "files": files,
-            "message": f"{len(files)} file{'s' if len(files) != 1 else ''} queued",
-        }
-        return json_reply(reply, 202, {"Location": f"/batch/{job.id}"})
-
-    @api.post("/webhook/sonarr", status_code=202, summary="Take an event of Sonarr v4")
-    async def sonarr(request: Request, signature: Signature = None) -> Response:
-        """Deal with the files of an import or upgrade; other events are acknowledged and left alone."""
-        return await take("sonarr", request, signature)
-
-    @api.post("/webhook/radarr", status_code=202, summary="Take an event of Radarr")
-    async def radarr(request: Request, signature: Signature = None) -> Response:
-        """Deal with the file of an import or upgrade; other events are acknowledged and left alone."""
-        return await take("radarr", request, signature)
-
-    @api.post("/webhook/test", summary="Try the connection out")
-    async def test(request: Request, signature: Signature = None) -> Response:
-        """Answer 200 when a webhook could come in like this; the signature is checked, nothing is done.
-
-        With a field ``path`` in the body the answer also says what path mappings make of it.
-        """
-        body = await doorman.read(request, signature)
-        reply: dict[str, Any] = {
-            "status": "ok",
-            "message": "Webhook endpoint is working",
-            "signature": "verified" if secret is not None else "not required",
-        }
-        if isinstance(body, dict) and isinstance(body.get("path"), str):
-            reply["mapping"] = mapping_row(body["path"], settings, services.settings.media_roots)
-        return json_reply(reply)
-
-    @api.get("/webhook/map", summary="Try a path mapping out")
-    async def mapped(path: Annotated[str, Query(min_length=1, max_length=4096)]) -> Response:
-        """Say which path here a path in a webhook means, by which mapping, and whether it is there."""
-        return json_reply(mapping_row(path, settings, services.settings.media_roots))
-
-
-def mapping_row(path: str, settings: TracksSettings, roots: Sequence[Path]) -> dict[str, Any]:
-    """Return what the path mappings make of a path. Whether it exists is only said inside the media roots."""
-    mapped = map_path(path, settings.mappings)
-    try:
-        inside, problem = allowed_path(mapped.path, roots), None
-    except InvalidRequest as error:
-        inside, problem = None, error.message
-    return {
-        "path": path,
-        "mapped": mapped.path,
-        "mapping": mapped.rule,
-        "allowed": inside is not None,
-        "exists": inside.exists() if inside is not None else None,
-        "problem": problem,
-    }
-
-
-def _webhook_job(
-    event: webhooks.Event, services: Services, settings: TracksSettings, key: tuple[str, str] | None
-) -> NewJob:
-    """Return the job for an event: it holds no scope, so a running scan of the same folder is no conflict."""
-    items = [_webhook_item(path, event, services, settings) for path in event.files]
-    first = items[0].name
-    return NewJob(
-        id=new_job_id(),
-        kind=KIND,
-        items=items,
-        options={"recursive": False, "dry_run": False},
-        meta={"path": first, "event": event.name, "sender": event.sender, "title": event.title},
-        label=f"{event.sender}: {event.title or first}",
-        priority=Priority.WEBHOOK,
-        idempotency=key,
-    )
-
-
-def _remember(event: webhooks.Event, new: NewJob, services: Services, settings: TracksSettings) -> None:
-    """Keep the original language for later scans: of the title's folder, or of each file outside it."""
-    if event.original is None:
-        return
-    titles = Titles(titles_directory(services.settings.data_dir))
-    folder = Path(map_path(event.folder, settings.mappings).path) if event.folder else None
-    for item in new.items:
-        path = from_json(item.input)
-        titles.remember(folder if folder is not None and folder in path.parents else path, event.original)
-
-
-def _webhook_item(path: str, event: webhooks.Event, services: Services, settings: TracksSettings) -> NewItem:
-    mapped = map_path(path, settings.mappings)
-    try:
-        local = allowed_path(mapped.path, services.settings.media_roots)
-    except InvalidRequest as error:
-        by = f"mapped by {mapped.rule}" if mapped.rule else "no path mapping fits it"
-        raise InvalidRequest(f"{path} ({by}): {error.message}") from None
-    extra: dict[str, Any] = {"medium": "tv" if event.sender == "sonarr" else "movie"}
-    if event.original:
-        extra["original"] = event.original
-    if event.ids:
-        extra["ids"] = dict(event.ids)
-    where = to_json(local)
-    return NewItem(name=display(local), input={**where, **extra}, key=where["path"])
