@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from millrace.engine.context import StageContext, WarmModels
-from millrace.errors import StageError
+from millrace.errors import StageError, Transient
 from millrace.media.decode import read_audio
 from millrace.workloads.transcripts.separation import separate
 from millrace.workloads.transcripts.separators import Survey
@@ -195,6 +195,17 @@ def test_a_gpu_that_is_not_there_is_refused_not_replaced(repository, monkeypatch
     with pytest.raises(StageError, match="sees no CUDA device"):
         subject.DemucsSeparator(repository, "two", device="cuda")
     assert subject.DemucsSeparator(repository, "two", device="auto").device == "cpu"
+
+
+def test_a_full_gpu_is_worth_another_try(repository, monkeypatch):
+    def full(*arguments, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("demucs.apply.apply_model", full)
+    separator = subject.DemucsSeparator(repository, "two", device="cpu")
+    mix = noise(0.5, 16000)
+    with pytest.raises(Transient, match="memory of cpu is full"):
+        list(separator.vocals(iter([mix]), survey(mix, 16000), lambda fraction: None))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

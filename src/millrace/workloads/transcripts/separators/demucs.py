@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from millrace.errors import StageError
+from millrace.errors import StageError, Transient
 from millrace.workloads.transcripts.separators import Samples, Survey
 
 _CHUNK_SECONDS = 60.0
@@ -121,13 +121,19 @@ class DemucsSeparator:
             if rate != survey.rate:
                 wave = resample_frac(wave, survey.rate, rate, full=True)
             random.seed(0)
-            stems = apply_model(
-                self._model,
-                wave[None],
-                shifts=self._shifts,
-                device=self.device,
-                callback=_segment_progress(progress, wave.shape[-1], self._shifts),
-            )
+            try:
+                stems = apply_model(
+                    self._model,
+                    wave[None],
+                    shifts=self._shifts,
+                    device=self.device,
+                    callback=_segment_progress(progress, wave.shape[-1], self._shifts),
+                )
+            except torch.OutOfMemoryError as error:
+                torch.cuda.empty_cache()
+                raise Transient(
+                    f"the memory of {self.device} is full; others may be using it: {error}", code="busy"
+                ) from error
             voice = stems[0, list(self._model.sources).index("vocals")].cpu()
             if rate != survey.rate:
                 voice = resample_frac(voice, rate, survey.rate, output_length=len(mix))
