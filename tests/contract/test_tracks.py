@@ -157,6 +157,8 @@ class TestBatch:
 
         everything = ["S01E0000.mkv", "S01E0001.mp4", "S01E0002.mkv", "S01E0003.mp4", "Sample.mkv", "big.mkv"]
         assert found() == everything
+        nothing = {"min_size_mb": None, "max_age_days": None, "exclude_patterns": None}
+        assert found(pattern=None, filters=nothing) == found(filters=None) == everything
         assert found(recursive=False) == ["Sample.mkv", "big.mkv"]
         assert found(pattern="**/*.MP4") == ["S01E0001.mp4", "S01E0003.mp4"]
         assert found(pattern="*.mp4") == ["S01E0001.mp4", "S01E0003.mp4"]

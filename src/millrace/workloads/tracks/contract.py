@@ -54,9 +54,9 @@ class BatchFilters(BaseModel):
 
     min_size_mb: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
     max_age_days: Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)] | None = None
-    exclude_patterns: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=1024)]], Field(max_length=1000)
-    ] = []
+    exclude_patterns: (
+        Annotated[list[Annotated[str, Field(min_length=1, max_length=1024)]], Field(max_length=1000)] | None
+    ) = None
 
 
 class BatchRequest(BaseModel):
