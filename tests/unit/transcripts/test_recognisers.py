@@ -14,6 +14,7 @@ import pytest
 
 from millrace.errors import SettingsError, Transient
 from millrace.workloads.transcripts.recognisers import RECOGNISERS, RecogniserSpec, check, load
+from millrace.workloads.transcripts.recognisers.funasr import word_times
 from millrace.workloads.transcripts.recognisers.onnx_metadata import read_metadata
 from millrace.workloads.transcripts.recognisers.sherpa_onnx import join_tokens
 from millrace.workloads.transcripts.recognisers.team import Team
@@ -190,6 +191,24 @@ def test_sherpa_onnx_runs_a_model_from_a_directory(tmp_path):
     for said in answers:
         assert [word.start for word in said.words] == sorted(word.start for word in said.words)
         assert all(0 <= word.start <= word.end for word in said.words)
+
+
+@pytest.mark.skipif(bool(RECOGNISERS["funasr"].missing()), reason="funasr or torch is not installed")
+def test_funasr_runs_a_model_from_a_directory(tmp_path):
+    spec = RecogniserSpec("funasr", str(tiny_models.funasr(tmp_path / "funasr")), device="cpu")
+    team = Team(spec)
+    answers = [said for _, said in team.recognise(speeches(3), 2)]
+    assert len(team._children) == 2
+    team.close()
+    assert len(answers) == 3
+    assert all("<|" not in said.text for said in answers)
+    assert any(said.text for said in answers)
+
+
+def test_funasr_stamps_words_and_characters():
+    assert [word.text for word in word_times("hello world", [[0, 500], [500, 900]])] == ["hello", "world"]
+    assert [word.end for word in word_times("你好。", [[0, 200], [200, 400]])] == [0.2, 0.4]
+    assert word_times("hello world", [[0, 500]]) == ()
 
 
 @pytest.mark.parametrize("key", ["vocab_size", "with_itn", "neg_mean", "lang_yue"])

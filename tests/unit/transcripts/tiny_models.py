@@ -4,6 +4,8 @@ What they say means nothing: only that they load and run through the real path i
 """
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -121,4 +123,51 @@ def sense_voice(folder: Path, *, leave_out: tuple[str, ...] = ()) -> Path:
     helper.set_model_props(model, {key: value for key, value in facts.items() if key not in leave_out})
     save(model, str(folder / "model.onnx"))
     (folder / "tokens.txt").write_text("".join(f"{token} {n}\n" for n, token in enumerate(tokens)))
+    return folder
+
+
+_FUNASR = """
+import sys, torch, yaml, funasr
+from funasr.register import tables
+with open(sys.argv[1] + "/config.yaml") as file:
+    conf = yaml.safe_load(file)
+parts = ("encoder", "encoder_conf", "ctc_conf", "input_size", "vocab_size")
+make = tables.model_classes[conf["model"]]
+model = make(**{key: conf[key] for key in parts}, **conf["model_conf"])
+torch.save(model.state_dict(), sys.argv[1] + "/model.pt")
+"""
+
+
+def funasr(folder: Path) -> Path:
+    """A SenseVoice for FunASR, its tokens single letters; made in a process of its own."""
+    folder.mkdir(parents=True)
+    tokens = ["<blank>", "<s>", "</s>", *"abcdefghijklmnopqrstuvwxyz", "<unk>"]
+    (folder / "tokens.json").write_text(json.dumps(tokens))
+    config = {
+        "model": "SenseVoiceSmall",
+        "model_conf": {"length_normalized_loss": True, "sos": 1, "eos": 2, "ignore_id": -1},
+        "encoder": "SenseVoiceEncoderSmall",
+        "encoder_conf": {
+            "output_size": 16,
+            "attention_heads": 2,
+            "linear_units": 32,
+            "num_blocks": 1,
+            "tp_blocks": 1,
+            "input_layer": "pe",
+            "pos_enc_class": "SinusoidalPositionEncoder",
+            "normalize_before": True,
+            "kernel_size": 11,
+            "sanm_shfit": 0,
+            "selfattention_layer_type": "sanm",
+        },
+        "tokenizer": "CharTokenizer",
+        "tokenizer_conf": {"token_list": str(folder / "tokens.json"), "unk_symbol": "<unk>"},
+        "frontend": "WavFrontend",
+        "frontend_conf": {"fs": 16000, "window": "hamming", "n_mels": 80, "lfr_m": 7, "lfr_n": 6},
+        "ctc_conf": {"ignore_nan_grad": True},
+        "input_size": 560,
+        "vocab_size": len(tokens),
+    }
+    (folder / "config.yaml").write_text(json.dumps(config))
+    subprocess.run([sys.executable, "-c", _FUNASR, str(folder)], check=True, capture_output=True)
     return folder

@@ -13,6 +13,7 @@ from millrace.errors import SettingsError
 from millrace.workloads.transcripts.recognisers import Recognised, RecogniserSpec, Samples, Word
 
 _TAG = re.compile(r"<\|([^|]*)\|>")
+_WORD = re.compile(r"[^\W\d_\u3040-\u30ff\u3400-\u9fff]+(?:'\w+)?|\d+|[\u3040-\u30ff\u3400-\u9fff]")
 _LANGUAGES = ("zh", "en", "yue", "ja", "ko")
 
 
@@ -66,7 +67,7 @@ def word_times(text: str, stamps: list[list[int]]) -> tuple[Word, ...]:
 
     FunASR gives one pair for each word in a script with spaces and for each character in one without.
     """
-    words = re.findall(r"[^\W\d_ᄀ-鿿]+(?:'\w+)?|\d+|[ᄀ-鿿]", text)
+    words = _WORD.findall(text)
     if len(words) != len(stamps):
         return ()
     return tuple(Word(word, b / 1000, e / 1000) for word, (b, e) in zip(words, stamps, strict=True))
