@@ -35,8 +35,7 @@ from millrace.workloads.sync.methods import (
     ModelPlaces,
 )
 from millrace.workloads.sync.pairs import Pair, check, read_csv
-from millrace.workloads.sync.plot import PLOT
-from millrace.workloads.sync.report import html
+from millrace.workloads.sync.report import PLOT, html
 from millrace.workloads.sync.settings import SyncSettings
 
 Word = Literal["low", "normal", "high"]

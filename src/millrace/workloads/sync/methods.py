@@ -6,11 +6,12 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from millrace.errors import BadInput
-from millrace.workloads.sync.analysis import Method, Pair, coarse_pool
-from millrace.workloads.sync.features import FRAME_RATE
+
+if TYPE_CHECKING:
+    from millrace.workloads.sync.analysis import Method, Pair
 
 METHODS = ("mfcc", "onset", "spectral", "correlation", "ai", "auto")
 AI_MODELS = ("wav2vec2", "yamnet", "spectral")
@@ -91,6 +92,9 @@ def build(
 
     ``models`` is asked for loaded models (``model(key, load)``). BadInput if a model cannot be used.
     """
+    # The server reads the names above, and should not have to load numpy for them.
+    from millrace.workloads.sync.analysis import coarse_pool
+
     longest = max(coarse_pool(pair.master), coarse_pool(pair.dub))
     rounds: list[list[Method]] = [[], []]
     for name in dict.fromkeys(names):
@@ -105,6 +109,9 @@ def build(
 
 
 def _dsp(name: str, pool: int, label: str | None = None, feature: str | None = None) -> Method:
+    from millrace.workloads.sync.analysis import Method
+    from millrace.workloads.sync.features import FRAME_RATE
+
     return Method(
         name,
         label or LABELS[name],
@@ -120,6 +127,7 @@ def _ai(model: str, pair: Pair, places: ModelPlaces, models: Any, pool: int) -> 
     if model == "spectral":
         return _dsp("ai", pool, label, "embedding")
     from millrace.workloads.sync import neural
+    from millrace.workloads.sync.analysis import Method
 
     if model == "yamnet":
         network = models.model(("yamnet", str(places.yamnet)), lambda: neural.YamNet(places.yamnet))

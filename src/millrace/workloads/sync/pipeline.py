@@ -14,6 +14,7 @@ from millrace.workloads.sync.analysis import Pair, analyse
 from millrace.workloads.sync.decoding import prepared
 from millrace.workloads.sync.recording import Recording, RecordingCache, Source, extract
 from millrace.workloads.sync.repair import CODECS, plan, repair
+from millrace.workloads.sync.report import PLOT
 from millrace.workloads.sync.result import Analysis
 
 _DECODED = 0.7
@@ -46,7 +47,7 @@ def analyse_pair(ctx: StageContext) -> Mapping[str, Any]:
             tolerance,
             lambda fraction, phase: ctx.progress(_DECODED + (_ALIGNED - _DECODED) * fraction, phase),
         )
-        plot.draw(analysis, ctx.artifact(plot.PLOT))
+        plot.draw(analysis, ctx.artifact(PLOT))
         result = analysis.as_dict()
         if given.get("repair"):
             result["repair"] = _repaired(ctx, analysis, first, dub, tolerance)

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
 Point = tuple[float, float]
 
-PLOT = "plot.png"
-"""The picture's name among an item's artifacts."""
-
 _WIDTH, _HEIGHT = 1000, 640
 _INK, _FAINT, _LINE, _GOOD, _BAD = "#1d2733", "#d5dbe3", "#1f6feb", "#1a7f37", "#cf222e"
 

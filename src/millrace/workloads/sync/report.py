@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+PLOT = "plot.png"
+"""The name among an item's artifacts of the picture of its analysis."""
+
 _STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;color:#1d2733;margin:2rem auto;max-width:70rem;padding:0 1rem}
 h1{font-size:1.5rem;margin:0 0 .2rem} h2{font-size:1.1rem;margin:2.2rem 0 .4rem}
