@@ -354,7 +354,8 @@ def test_rulings_are_exported_as_labels_that_evaluate_reads(server: LiveServer, 
 
 
 def test_delete_takes_everything(server: LiveServer) -> None:
-    job = upload(server, ("a.txt", FORM.encode()), ("b.txt", b"other")).json()["job_id"]
+    marker = uuid.uuid4().hex
+    job = upload(server, ("a.txt", f"{FORM}{marker}".encode()), ("b.txt", b"other")).json()["job_id"]
     first, second = (row["doc_id"] for row in finished(server, job)["documents"])
     marked = f"/documents/{first}/highlighted.pdf"
     assert server.client.get(marked).status_code == 200
@@ -362,15 +363,12 @@ def test_delete_takes_everything(server: LiveServer) -> None:
     assert server.client.get(f"/documents/{first}").status_code == 404
     assert server.client.get(marked).status_code == 404
     assert server.client.delete(f"/documents/{first}").status_code == 404
-    kept = b"".join(
-        p.read_bytes()
-        for p in (server.data_dir / "blobs").rglob("*")
-        if p.is_file() and p.stat().st_size < 10_000
-    )
+    uploads = [p.read_bytes() for p in (server.data_dir / "blobs" / "uploads").rglob("*") if p.is_file()]
+    assert b"other" in uploads
+    assert marker.encode() not in b"".join(uploads)
     assert server.client.get(f"/status/{job}").json()["total_files"] == 1
     assert server.client.delete(f"/documents/{second}").status_code == 200
     assert server.client.get(f"/status/{job}").status_code == 404
-    assert b"" in kept
 
 
 def test_a_bomb_fails_its_document_and_nobody_else(server: LiveServer, tmp_path: Path) -> None:

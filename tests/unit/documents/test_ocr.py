@@ -98,6 +98,19 @@ def test_ocr_is_decided_by_what_is_drawn(text: str, drawn: _Drawn, source: str) 
     assert _source(text, drawn) == source
 
 
+def test_a_scan_pasted_into_a_letter_is_read(engine: ocr.Ocr, tmp_path: Path) -> None:
+    picture = {"word/media/image1.png": samples.png("CONFIDENTIAL")}
+    body = "<w:p><w:r><w:drawing><a:blip xmlns:a='x'/></w:drawing></w:r></w:p>"
+    path = samples.docx(tmp_path / "a.docx", body, picture)
+    document = extract(path, "a.docx", tmp_path, ocr=engine)
+    assert [(page.part, page.source) for page in document.pages][1] == ("attachment: image1.png", "ocr")
+    assert "CONFIDENTIAL" in document.pages[1].text
+    wordy = samples.docx(tmp_path / "b.docx", samples.paragraph("words " * 60) + body, picture)
+    document = extract(wordy, "b.docx", tmp_path, ocr=engine)
+    assert len(document.pages) == 1
+    assert "not read" in document.warnings[0]
+
+
 def test_the_ocr_budget_ends_with_a_warning(engine: ocr.Ocr, tmp_path: Path) -> None:
     path = samples.scan(tmp_path / "s.pdf", "one", "two")
     document = extract(path, "s.pdf", tmp_path, ocr=engine, limits=Limits(max_ocr_pages=1))

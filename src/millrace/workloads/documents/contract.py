@@ -232,7 +232,7 @@ class Desk:
         if job is None or job.kind != KIND:
             raise NotFound("Job not found")
         entries = []
-        gone = {r.key for r in await self._engine.records(DELETED, None, _ALL_ITEMS)}
+        gone = await self._deleted(job.id)
         for item in await self._engine.items(job_id, limit=_ALL_ITEMS):
             if item.uid in gone:
                 continue
@@ -249,9 +249,13 @@ class Desk:
             job = await self._engine.job(item.job)
         except NotFound:
             raise NotFound("Document not found") from None
-        if job.kind != KIND or await self._engine.records(DELETED, doc_id, 1):
+        if job.kind != KIND or doc_id in await self._deleted(job.id):
             raise NotFound("Document not found")
         return await self._with_again(Entry(Run(job, item)))
+
+    async def _deleted(self, job_id: str) -> frozenset[str]:
+        """Return the documents of a job that were deleted while others of it are kept."""
+        return frozenset(r.data["doc_id"] for r in await self._engine.records(DELETED, job_id, _ALL_ITEMS))
 
     async def _with_again(self, entry: Entry) -> Entry:
         for record in reversed(await self._engine.records(AGAIN, entry.doc_id, 1)):
@@ -356,15 +360,17 @@ class Desk:
         if entry.again is not None:
             await self._engine.cancel(entry.again.job.id)
             await self._engine.delete(entry.again.job.id)
+            await self._engine.delete_records(AGAIN, entry.doc_id)
         siblings = await self._engine.items(job.id, limit=_ALL_ITEMS)
-        gone = {r.key for r in await self._engine.records(DELETED, None, _ALL_ITEMS)}
+        gone = await self._deleted(job.id)
         if all(other.idx == item.idx or other.uid in gone for other in siblings):
             await self._engine.cancel(job.id)
             await self._engine.delete(job.id)
+            await self._engine.delete_records(DELETED, job.id)
             return
         if not item.state.final:
             raise Conflict(f"{item.name} is being processed: wait for it, or cancel the job {job.id}")
-        await self._engine.put_record(DELETED, entry.doc_id, {"job": job.id})
+        await self._engine.put_record(DELETED, job.id, {"doc_id": entry.doc_id})
         await self._discard(item, await self._engine.artifacts(job.id, item.idx))
 
     async def _discard(self, item: Item, artifacts: list[Artifact]) -> None:

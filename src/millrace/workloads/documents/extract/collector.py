@@ -9,10 +9,13 @@ from typing import Protocol
 
 from millrace.errors import BadInput
 from millrace.workloads.documents.document import Page, Source, Span
+from millrace.workloads.documents.extract.archive import Container
 from millrace.workloads.documents.extract.ocr import Ocr
 from millrace.workloads.documents.language import language
-from millrace.workloads.documents.legibility import legibility
+from millrace.workloads.documents.legibility import legibility, letters
 from millrace.workloads.documents.limits import Limits
+
+_LITTLE_TEXT = 200
 
 
 class Nested(Protocol):
@@ -111,6 +114,17 @@ class Collector:
         """Note something a person must know, once."""
         if sentence not in self.warnings:
             self.warnings.append(sentence)
+
+    def pictures(self, parts: Container, folder: str, count: int, text: str) -> None:
+        """Read the pictures of an Office file where they are all there is, as in a scan pasted into it."""
+        if not count:
+            return
+        if letters(text) >= _LITTLE_TEXT:
+            self.warn("Pictures inside the document were counted but not read.")
+            return
+        for part in sorted(parts.names):
+            if part.startswith(folder) and part.lower().endswith((".png", ".jpg", ".jpeg")):
+                self.embed(part.rsplit("/", 1)[-1], parts.read(part))
 
     def embed(self, name: str, data: bytes) -> None:
         """Read an embedded file as further pages; what cannot be read becomes a warning."""

@@ -61,8 +61,7 @@ def read(path: Path, name: str, out: Collector) -> None:
             if text or flow.images[number] or number < last or not last:
                 out.add(text, images=flow.images[number])
             out.progress((number + 1) / (last + 1))
-        if any(flow.images):
-            out.warn("Pictures inside the document were counted but not read.")
+        out.pictures(parts, "word/media/", sum(flow.images), "".join(map(flow.text, range(last + 1))))
         for part in sorted(parts.names):
             if part.startswith("word/embeddings/") and not part.endswith("/"):
                 out.embed(part.rsplit("/", 1)[-1], parts.read(part))

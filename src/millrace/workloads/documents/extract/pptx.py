@@ -25,11 +25,13 @@ def read(path: Path, name: str, out: Collector) -> None:
         slides = _slides(parts, main)
         out.expect(len(slides))
         pictures = 0
+        said = ""
         for number, slide in enumerate(slides):
             root = parts.xml(slide)
             images = sum(local_name(element) == "blip" for element in root.iter())
             pictures += images
             pieces = [_text(root)]
+            said += pieces[0]
             for kind, target in parts.relations(slide).values():
                 if target in parts.names and kind == "notesSlide":
                     pieces.append(_text(parts.xml(target)))
@@ -39,8 +41,7 @@ def read(path: Path, name: str, out: Collector) -> None:
             out.progress((number + 1) / len(slides))
         if not slides:
             out.add("")
-        if pictures:
-            out.warn("Pictures inside the document were counted but not read.")
+        out.pictures(parts, "ppt/media/", pictures, said)
         for part in sorted(parts.names):
             if part.startswith("ppt/embeddings/") and not part.endswith("/"):
                 out.embed(part.rsplit("/", 1)[-1], parts.read(part))
