@@ -149,7 +149,7 @@ SECRETS = [
     "xoxb-123456789012-abcdefABCDEF",
     "sk_live_4eC39HqLyjWDarjtT1zdp7dc",
     "AIzaSyD-9tSrke72PouQMnMX-a7eZSW0jkFMBWY",
-    "postgres://app:s3cr3tPa55@db.mill.test/x",
+    "postgres://app:s3cr3tPa55@db.mill.org/x",
 ]
 
 
@@ -221,6 +221,8 @@ def test_marks_with_and_without_not(text: str, type_: str, stance: str) -> None:
         "We keep all confidential matters away from the public street.",
         "The public may visit the restricted area in the museum on Sundays.",
         "Two interns worked on the internal structure of the bridge.",
+        "4 = Secret\n5 = Top Secret\n",
+        "passphrase: 'top secret',",
     ],
 )
 def test_running_text_is_no_mark(text: str) -> None:
@@ -262,6 +264,18 @@ def test_harm_is_told_by_its_stance(text: str, type_: str, stance: str) -> None:
 def test_talk_about_harm_is_discussion(text: str, type_: str) -> None:
     assert {f.stance for f in found(text) if f.type == type_} == {"discussion"}
     assert {f.stance for f in found(text) if f.group == "unsafe"} == {"discussion"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the URL 'https://user:pass@sub.example.com:8080/p/a/t/h'",
+        "amqp://guest:guest@localhost//",
+        "password = utf8_to_utf16_dup(buf)",
+    ],
+)
+def test_samples_in_manuals_are_no_strong_secrets(text: str) -> None:
+    assert [f for f in found(text) if f.group == "secret" and f.weight >= 0.5] == []
 
 
 @pytest.mark.parametrize(

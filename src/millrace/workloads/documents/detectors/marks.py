@@ -104,7 +104,8 @@ def _form(passage: Passage, start: int, end: int) -> str | None:
     value = text[start:end]
     line = text[line_start:line_end]
     rest = len(re.sub(r"[\W\d_]+", "", text[line_start:start] + text[end:line_end]))
-    if rest <= 12 and len(line) <= 90:
+    listed = "=" in line or text[max(0, start - 1) : start] in ("'", '"', "`", ">")
+    if rest <= 12 and len(line) <= 90 and not listed and not value[:1].islower():
         return "line"
     if _CJK_ETC.search(value):
         return "line" if rest <= 25 else None

@@ -112,7 +112,7 @@ _ADDRESS_WORDS = words("address", "lives? (?:at|in|on)", "residing", "residence"
                        "adresse", "dirección", "indirizzo", "endereço", "住所", "地址", "wohnhaft", "zip\\b",
                        "post ?code", "return to", "city", "street", "〒")  # fmt: skip
 _NAME_LABEL = re.compile(
-    r"(?<!\w)(?i:(?:(?:full|legal|first|last|given|family|middle|sur|patient(?:'s)?|employee(?:'s)?|customer|applicant"
+    r"(?<![\w-])(?i:(?:(?:full|legal|first|last|given|family|middle|sur|patient(?:'s)?|employee(?:'s)?|customer|applicant"
     r"(?:'s)?|client|borrower|candidate|account ?holder|card ?holder|policy ?holder|beneficiary|tenant|student|"
     r"insured|taxpayer|spouse|emergency contact|dependent) ?name|name of (?:patient|employee|applicant|insured)|"
     r"name|patient|employee|applicant|account ?holder|card ?holder|policy ?holder|nom|nombre|cognome|nome|"

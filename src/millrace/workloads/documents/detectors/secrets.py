@@ -52,7 +52,12 @@ _PLACEHOLDER = re.compile(
     r"(?i)^(?:x+|\*+|•+|\.+|_+|-+|\$\{?.*|%.*|\{.*|<.*|\[.*|your.*|example.*|changeme.*|change_me.*|placeholder.*|todo.*|none|"
     r"null|true|false|required|optional|string|redacted|required\.?|protected|password.*|secret|test|dummy.*|n/a|"
     r"must|should|is|not|and|the|for|a|an|to|of|field|reset|expired?|incorrect|invalid|forgotten|policy.*|env\..*|"
-    r"os\..*|process\..*|config\..*|self\..*|settings\..*|get.*\(.*|.*\(\))$"
+    r"os\..*|process\..*|config\..*|self\..*|settings\..*|.*\w\(.*)$"
+)
+
+_SAMPLE_URL = re.compile(
+    r"(?i):(?:pass(?:word|wd)?|pwd|secret|guest|user|abc|xyz|hello|foo|bar|test|changeme|x+|\*+|token|admin|root)@"
+    r"|@(?:[\w-]+\.)*(?:example(?:\.\w+)?|localhost|127\.0\.0\.1|host(?:name)?|invalid|test|server|proxy)(?:$|[:/])"
 )
 
 
@@ -79,6 +84,8 @@ def _verdict(kind: str, value: str) -> tuple[Verdict, float]:
     if kind == "JWT":
         right = _is_jose_header(value.partition(".")[0])
         return Verdict("jose-header", right), 1.0 if right else 0.4
+    if kind == "URL_CREDENTIALS" and _SAMPLE_URL.search(value):
+        return Verdict("documentation-sample", False), 0.2
     if kind == "AWS_ACCESS_KEY" and value.endswith("EXAMPLE"):
         return Verdict("documentation-sample", False), 0.2
     return Verdict("structure", True), 1.0

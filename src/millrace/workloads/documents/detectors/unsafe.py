@@ -87,7 +87,7 @@ _HARMS = (
          " die", "jihad", "holy war", "armed struggle", "race war", "stab", "slaughter", "poison", "torture", "attack"), *(lambda a: (a[0], a[1:]))(_rx(
         r"massacres?|beheadings?|lynchings?|genocide|mass shootings?|terrorist attacks?|ethnic cleansing",
         rf"(?:let's|let us|we (?:must|should|need to|have to)|you (?:must|should)|everyone should|it is time to|time to) (?:\w+ ){{0,2}}?(?:{_HARM}|exterminate|eradicate|lynch|wipe out) (?:all |every |the |these |those |them|{_THEM})",
-        r"(?:death to|exterminate|gas|kill) (?:all|every|the) (?:of the |the )?(?!process|job|switch|thread|server|task|weed|germ|bacteria|bug|lights?|virus|time|mood|pain)\w+s",
+        r"(?:(?:death to|exterminate) (?:all|every|the)|(?:gas|kill) (?:all|every)) (?:of the |the )?(?!child|sub|process|job|switch|thread|server|task|weed|germ|bacteria|bug|lights?|virus|time|mood|pain)\w+s",
         r"(?:they|these people|those people|all of them) (?:should|must|deserve to|ought to) (?:all )?(?:be (?:shot|hanged|killed|lynched|gassed|burned|exterminated)|die)",
         r"join (?:us|our|the) (?:jihad|holy war|armed struggle|race war)",
     )), weight=0.85),
@@ -117,7 +117,7 @@ _HARMS = (
         rf"how to (?:\w+ ){{0,2}}?{_MAKE} (?:\w+[ -]){{0,4}}?{_WEAPON}",
         rf"(?:instructions|steps|guide|recipe|tutorial|manual|directions) (?:for|to|on) (?:\w+ ){{0,2}}?{_MAKE} (?:\w+[ -]){{0,4}}?{_WEAPON}",
         rf"to {_MAKE} (?:a|an|the|your|some) (?:\w+[ -]){{0,3}}?{_WEAPON},? (?:you(?:'ll| will)? need|first|start|begin|mix|take|combine|fill|pack)",
-        r"(?:fill|pack|load|stuff|mix|combine|attach|connect|wire|solder|drill)[^.!?]{0,80}(?:fuse|gunpowder|black powder|shrapnel|ball bearings|ammonium nitrate|detonator|nails|primary explosive)",
+        r"(?:fill|pack|load|stuff|mix|combine|attach|connect|wire|solder|drill)[^.!?]{0,80}\b(?:fuse|gunpowder|black powder|shrapnel|ball bearings|ammonium nitrate|detonator|nails|primary explosive)",
     ))),
     Harm("CYBER_INSTRUCTIONS", "instruction", ("ransomware", "malware", "keylogger", "botnet", "rootkit", "trojan", "virus", " worm",
          "spyware", "phish", "stealer", "reverse shell", "backdoor", "exploit", "ddos", "denial", "sql injection", "zero-day",
