@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from millrace.workloads.tracks.model import Damaged
 from millrace.workloads.tracks.reader import Reader
@@ -32,8 +33,7 @@ class Element:
         return self.data + self.size
 
 
-@dataclass(frozen=True, slots=True)
-class Child:
+class Child(NamedTuple):
     """An element inside bytes already read: where it starts, where its data starts and ends."""
 
     id: int
@@ -84,14 +84,19 @@ def children(buffer: bytes, start: int, end: int, *, limit: int = 4096) -> Itera
         count += 1
         if count > limit:
             raise Damaged(f"an element has more than {limit} children: the header is damaged")
-        try:
-            identity, id_length = _read_id(buffer, start)
-            size, size_length = _read_size(buffer, start + id_length)
-        except ValueError:
-            raise Damaged(
-                f"the header is damaged: no EBML element {end - start} bytes before its end"
-            ) from None
-        data = start + id_length + size_length
+        head = buffer[start : start + 2]
+        if len(head) == 2 and head[0] >= 0x80 and 0x80 <= head[1] < 0xFF:
+            # One byte each for id and size, as most elements have: this loop is where the time goes.
+            identity, size, data = head[0], head[1] & 0x7F, start + 2
+        else:
+            try:
+                identity, id_length = _read_id(buffer, start)
+                size, size_length = _read_size(buffer, start + id_length)
+            except ValueError:
+                raise Damaged(
+                    f"the header is damaged: no EBML element in its last {end - start} bytes"
+                ) from None
+            data = start + id_length + size_length
         if size == UNKNOWN or data + size > end:
             raise Damaged(f"the header is damaged: element {identity:#x} does not fit into its parent")
         yield Child(identity, start, data, data + size)

@@ -32,7 +32,6 @@ from millrace.workloads.tracks.matroska import (
     TRACK_TYPE,
     TRACKS,
     Layout,
-    entry_facts,
     level_1,
     seek_entries,
     tracks_body,
@@ -69,11 +68,12 @@ def _edit_tracks(reader: Reader, layout: Layout, element: Element, number: int) 
     if len(edited) == len(body):
         return differing_spans(element.offset, old, old[: 4 + size_width] + edited)
     void = _void_at(reader, element.end, layout.segment_end)
-    for data, width in ((edited, size_width), (_edited_body(body, number, compact=True), 1)):
-        room = len(old) + (void.end - void.offset if void else 0)
-        fitted = _fit(TRACKS, data, width, room)
-        if fitted is not None:
-            return _replace(reader, element.offset, fitted)
+    room = len(old) + (void.end - void.offset if void else 0)
+    fitted = _fit(TRACKS, edited, size_width, room)
+    if fitted is None:
+        fitted = _fit(TRACKS, _edited_body(body, number, compact=True), 1, room)
+    if fitted is not None:
+        return _replace(reader, element.offset, fitted)
     return _relocate(reader, layout, element, edited)
 
 
@@ -98,7 +98,7 @@ def _edited_body(body: bytes, number: int, *, compact: bool) -> bytes:
 
 
 def _edited_entry(entry: bytes, number: int, *, compact: bool) -> bytes:
-    facts = entry_facts(entry, 0, len(entry))
+    facts = {child.id: entry[child.data : child.end] for child in children(entry, 0, len(entry))}
     if unsigned(facts.get(TRACK_TYPE, b""), 0) != AUDIO_TRACK:
         return entry
     wanted = int(unsigned(facts.get(TRACK_NUMBER, b""), 0) == number)
