@@ -182,26 +182,24 @@ def doctor(settings: ImagesSettings) -> list[tuple[str, bool, str]]:
 
     lines = [
         (
-            "images: text in pictures",
+            "text in pictures",
             ocr.available(),
             "RapidOCR reads legible text"
             if ocr.available()
             else "install rapidocr and onnxruntime to read text",
         ),
         (
-            "images: places",
+            "places",
             places.available(),
             "positions become places" if places.available() else "install reverse-geocode to name places",
         ),
     ]
     if settings.tagger == "none":
-        lines.append(("images: tagger", True, "none; images.tagger: vision or clip says what pictures show"))
+        lines.append(("tagger", True, "none; images.tagger: vision or clip says what pictures show"))
     elif settings.tagger == "clip":
         there = Path(settings.clip.directory).is_dir() and Path(settings.clip.vocabulary).is_file()
         hint = f"model {settings.clip.directory}, words {settings.clip.vocabulary}"
-        lines.append(("images: tagger clip", there, hint if there else f"not there: {hint}"))
+        lines.append(("tagger clip", there, hint if there else f"not there: {hint}"))
     else:
-        lines.append(
-            ("images: tagger vision", True, f"{settings.vision.model} at {settings.vision.base_url}")
-        )
+        lines.append(("tagger vision", True, f"{settings.vision.model} at {settings.vision.base_url}"))
     return lines
