@@ -69,15 +69,19 @@ class Projection:
             task.add_done_callback(lambda _: self._followers.pop(job_id, None))
 
     async def write(self, job: Job, items: Sequence[Item], artifacts: Sequence[Artifact]) -> None:
-        """Bring a batch's files up to what is given, if they are behind it."""
+        """Bring a batch's files up to what is given, if they are behind it; a full disk is only logged."""
         async with self._locks.setdefault(job.id, asyncio.Lock()):
             if self._written.get(job.id, -1) >= job.last_event:
                 return
             status = self._engine.status()
             queue = view.Queue(status.waiting.get(KIND, 0), status.running.get(KIND, 0))
             data = view.batch_view(job, items, artifacts, queue)
-            await asyncio.to_thread(self._write, job.id, data, artifacts)
-            self._written[job.id] = job.last_event
+            try:
+                await asyncio.to_thread(self._write, job.id, data, artifacts)
+            except OSError as error:
+                log.warning("the files of batch %s could not be written: %s", job.id, error)
+            else:
+                self._written[job.id] = job.last_event
 
     async def _run(self) -> None:
         while True:
@@ -92,12 +96,9 @@ class Projection:
         cursor: str | None = None
         while True:
             page = await self._engine.jobs(JobQuery(kind=KIND, limit=_PAGE, cursor=cursor))
-            for job in page.jobs:
-                known.add(job.id)
-                if not job.state.final:
-                    self.follow(job.id)
-                elif self._written.get(job.id, -1) < job.last_event:
-                    await self._refresh(job.id)
+            known.update(job.id for job in page.jobs)
+            for job_id in await asyncio.to_thread(self._behind, page.jobs):
+                self.follow(job_id)
             cursor = page.next_cursor
             if cursor is None:
                 break
@@ -106,6 +107,22 @@ class Projection:
         gone = await asyncio.to_thread(self._unknown, known)
         for name in gone:
             await self._remove_if_gone(name)
+
+    def _behind(self, jobs: Sequence[Job]) -> list[str]:
+        """Return the jobs that go on, and those that ended after their file was written."""
+        behind = []
+        for job in jobs:
+            if job.state.final and self._written.get(job.id, -1) >= job.last_event:
+                continue
+            try:
+                written = (self._folder / job.id / "batch.json").stat().st_mtime
+            except OSError:
+                written = 0.0
+            if not job.state.final or written < job.updated_at:
+                behind.append(job.id)
+            else:
+                self._written[job.id] = job.last_event
+        return behind
 
     async def _remove_if_gone(self, job_id: str) -> None:
         """Remove the files of a batch that is no more; it may have been made since they were listed."""
@@ -122,13 +139,14 @@ class Projection:
                     await self._refresh(job_id)
 
     async def _refresh(self, job_id: str) -> None:
-        with contextlib.suppress(NotFound):
+        try:
             job = await self._engine.job(job_id)
             items = await self._engine.items(job_id, limit=_MAX_ITEMS)
-            try:
-                await self.write(job, items, await self._engine.artifacts(job_id))
-            except OSError as error:
-                log.warning("the files of batch %s could not be written: %s", job_id, error)
+            await self.write(job, items, await self._engine.artifacts(job_id))
+        except NotFound:
+            return
+        except MillraceError as error:
+            log.warning("the files of batch %s could not be written: %s", job_id, error.message)
 
     def _unknown(self, known: set[str]) -> list[str]:
         if not self._folder.is_dir():
