@@ -483,10 +483,10 @@ def write_pdf(path: Path, pages: list[str]) -> None:
     body, offsets = b"%PDF-1.4\n", []
     for number, data in enumerate(objects, 1):
         offsets.append(len(body))
-        body += b"%d 0 obj" % number + data + b"endobj\n"
+        body += b"%d 0 obj\n" % number + data + b"\nendobj\n"
     table = "".join(f"{offset:010d} 00000 n \n" for offset in offsets)
     size = len(objects) + 1
-    trailer = f"trailer<</Root 1 0 R/Size {size}>>startxref\n{len(body)}\n%%EOF"
+    trailer = f"trailer\n<</Root 1 0 R/Size {size}>>\nstartxref\n{len(body)}\n%%EOF\n"
     tail = f"xref\n0 {size}\n0000000000 65535 f \n{table}{trailer}"
     path.write_bytes(body + tail.encode())
 
@@ -597,6 +597,7 @@ def speed(arguments: argparse.Namespace) -> None:
                 print(f"{name:<34}  skipped: {(run.stderr.strip().splitlines() or ['?'])[-1][:200]}")
                 continue
             pages, seconds = run.stdout.split()[-2:]
+            assert int(pages) == len(few) * arguments.document_pages, f"{name} saw only {pages} pages"
             pace = int(pages) / float(seconds)
             print(f"{name:<34}{pace:>9.1f} pages/s  Millrace is {ours / pace:.1f} times as fast")
 
