@@ -10,8 +10,8 @@ import asyncio
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,12 +22,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from millrace.blobs import open_store
+from millrace.engine import loop
 from millrace.engine.engine import Engine
 from millrace.engine.executors import Call, Done, Ended, Lost, Report, WorkerInfo
 from millrace.engine.model import NewItem, NewJob, State
 from millrace.engine.sql import SqlStore
+from millrace.engine.sql.transaction import SqlTransaction
 from millrace.engine.workload import Retry, Workload
-from millrace.errors import Conflict
+from millrace.errors import Conflict, Unavailable
 from tests.engine.conftest import fresh_database
 from tests.engine.rig import stage
 
@@ -47,6 +49,20 @@ WORKLOADS = {
     "two": Workload("two", steps("a", "b"), policy="stage_first"),
     "flow": Workload("flow", steps("a", "b"), policy="item_first", max_running_jobs=2),
 }
+
+
+class FlakyStore(SqlStore):
+    """A store whose next transactions fail at their very end, as on a full disk."""
+
+    failures = 0
+
+    @contextmanager
+    def begin(self) -> Iterator[SqlTransaction]:
+        with super().begin() as tx:
+            yield tx
+            if self.failures:
+                self.failures -= 1
+                raise OSError("no space left on device")
 
 
 class ScriptedExecutor:
@@ -161,19 +177,23 @@ class EngineMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.stack = ExitStack()
+        self.stack.callback(setattr, loop, "_RETRY_COMMIT_SECONDS", loop._RETRY_COMMIT_SECONDS)
+        loop._RETRY_COMMIT_SECONDS = 0.005
         directory = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
         self.directory = directory
         self.url = self.stack.enter_context(fresh_database(self.database, directory))
         self.world = World()
         self.dead: list[tuple[int, int]] = []
+        self.failing = 0
         self.engine: Engine | None = None
         self.boot()
 
     def boot(self) -> None:
         self.executor = ScriptedExecutor()
         blobs = open_store({"root": str(self.directory / "blobs")})
+        self.store = FlakyStore(self.url)
         self.engine = Engine(
-            SqlStore(self.url),
+            self.store,
             self.executor,
             blobs,
             list(WORKLOADS.values()),
@@ -204,8 +224,13 @@ class EngineMachine(RuleBasedStateMachine):
 
     def settle(self) -> None:
         """Let the engine take what was reported and hand out what it can; then look at its calls."""
-        for _ in range(2):
-            self.do(self.engine.put_record("test", "tick", {}))
+        ticks = 0
+        while ticks < 2:
+            try:
+                self.do(self.engine.put_record("test", "tick", {}))
+                ticks += 1
+            except Unavailable:
+                continue
         open_now = dict(self.executor.calls)
         for lease, call in open_now.items():
             if lease not in self.world.open:
@@ -221,7 +246,18 @@ class EngineMachine(RuleBasedStateMachine):
         assert item.available <= time.time() + self.world.ahead
         assert not job.held
         assert job.kind not in self.world.paused
+        assert job.gate_open(item), "a stage began before its time"
+        running = sum(other.state == "running" for other in job.items)
+        assert job.parallelism is None or running < job.parallelism
         item.state = "running"
+
+    @rule(times=st.integers(1, 3))
+    def the_disk_fills_up_for_a_moment(self, times: int) -> None:
+        self.failing = times
+
+    def disk(self) -> None:
+        """Let what comes next happen while the disk is full, if that was said."""
+        self.store.failures, self.failing = self.failing, 0
 
     # -- what clients do ----------------------------------------------------------------------
 
@@ -332,6 +368,7 @@ class EngineMachine(RuleBasedStateMachine):
                 item.state = "failed"
             else:
                 item.available = time.time() + self.world.ahead + DELAY * 0.8
+        self.disk()
         self.executor.report(self.done(lease, idx, verdict))
         self.world.open[lease].pop(0)
         self.dead.append((lease, idx))
@@ -360,6 +397,7 @@ class EngineMachine(RuleBasedStateMachine):
         lease = data.draw(st.sampled_from(sorted(self.world.open)))
         self.lose(lease)
         self.executor.calls.pop(lease)
+        self.disk()
         self.executor.report(Lost(lease, "its worker died", blame=True))
         self.settle()
 
@@ -399,6 +437,7 @@ class EngineMachine(RuleBasedStateMachine):
                 self.dead.append((lease, idx))
             else:
                 self.lose(lease)
+        self.disk()
         self.executor.wake()
         self.settle()
 
@@ -443,9 +482,6 @@ class EngineMachine(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         assert sum(call.slots for call in self.executor.calls.values()) <= SLOTS["cpu"]
-        for model in self.world.jobs.values():
-            running = [item for item in model.items if item.state == "running"]
-            assert all(model.gate_open(item) for item in running), "a stage began before its time"
 
     @invariant()
     def nothing_waits_that_could_run(self) -> None:

@@ -21,7 +21,7 @@ import orjson
 
 from millrace.engine.artifacts import ArtifactStore
 from millrace.engine.events import Feed
-from millrace.engine.executors import Call, Done, Executor, Report
+from millrace.engine.executors import Call, Executor, Report
 from millrace.engine.model import Event, State
 from millrace.engine.outcomes import OVERDUE, Outcomes
 from millrace.engine.round import Round, RoundEvent, Running
@@ -69,6 +69,7 @@ class EngineLoop:
         self.failure: str | None = None
         self.listeners: list[Callable[[Sequence[RoundEvent]], None]] = []
         self.rounds = 0
+        self._stale = False
         self._inbox: deque[tuple[Request, Future[Any]]] = deque()
         self._progress_at = 0.0
         self._renew_at = 0.0
@@ -130,14 +131,16 @@ class EngineLoop:
         requests: list[tuple[Request, Future[Any]]] = []
         while not self._stopping.is_set():
             # The first round is due at once: what was recovered waits, and nobody may ever say a word.
-            timeout = 0.0 if self._inbox or requests or not self.rounds else self._timeout()
-            reports += self.executor.poll(timeout)
+            due = self._inbox or reports or not self.rounds
+            reports += self.executor.poll(0.0 if due else self._timeout())
             while self._inbox:
                 requests.append(self._inbox.popleft())
             try:
+                if self._stale:
+                    self._take_up()
                 self._round(reports, requests)
             except Exception as error:  # noqa: BLE001 - logged there, and told to whoever asked
-                self._undo(reports, requests, error)
+                self._undo(requests, error)
             else:
                 reports = []
             requests = []
@@ -250,28 +253,30 @@ class EngineLoop:
             del round_.events[marks[0] :], round_.afterwards[marks[1] :]
             return None, error
 
-    def _undo(
-        self, reports: list[Report], requests: list[tuple[Request, Future[Any]]], error: Exception
-    ) -> None:
-        """A round could not be committed: take up what the database has, and keep the reports."""
+    def _undo(self, requests: list[tuple[Request, Future[Any]]], error: Exception) -> None:
+        """A round could not be committed: its reports are kept, and what is in memory no longer holds."""
         if self.failure is None:
             log.exception("a round could not be written; nothing of it happened, it is tried again")
         self.failure = f"{type(error).__name__}: {error}"
+        self._stale = True
         for _, future in requests:
             if not future.done():
                 future.set_exception(Unavailable(f"the database could not write: {error}"))
-        for report in reports:
-            if isinstance(report, Done) and report.lease in self.calls:
-                self.calls[report.lease].open.add(report.idx)
         self._stopping.wait(_RETRY_COMMIT_SECONDS)
-        try:
-            with self.store.begin() as tx:
-                self._load(tx)
-        except Exception:
-            log.exception("the database cannot be read")
-            return
+
+    def _take_up(self) -> None:
+        """Take up what the database has: which jobs there are, and which items each call still runs."""
+        for running in self.calls.values():
+            running.open.clear()
+        with self.store.begin() as tx:
+            self._load(tx)
+            for row in {running.call.job: running.job.row for running in self.calls.values()}.values():
+                for idx, _, _, _, lease in tx.running_items(row):
+                    if lease in self.calls:
+                        self.calls[lease].open.add(idx)
         for running in self.calls.values():
             self.scheduler.used[running.call.stage.resource] += running.call.slots
+        self._stale = False
 
     def _write(self, round_: Round) -> None:
         tx, now = round_.tx, round_.now
