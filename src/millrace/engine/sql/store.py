@@ -244,11 +244,13 @@ class SqlStore(DeliverySelects, ScheduleSelects, RetentionSelects):
             .order_by(table.c.idx)
             .limit(limit)
         )
-        if states:
-            # As literals: a parameter would keep SQLite from using the partial indexes.
-            statement = statement.where(
-                table.c.state.in_([sa.literal_column(f"'{s.value}'") for s in states])
-            )
+        if len(states) == 1:
+            # As a literal: SQLite sees only then that a partial index fits, and must still be told to use it.
+            statement = statement.where(table.c.state == sa.literal_column(f"'{states[0].value}'"))
+            if states[0] in (State.FAILED, State.RUNNING):
+                statement = statement.with_hint(table, f"INDEXED BY items_{states[0].value}", "sqlite")
+        elif states:
+            statement = statement.where(table.c.state.in_([state.value for state in states]))
         return [_item(row) for row in self._rows(statement)]
 
     def item(self, job_id: str, idx: int) -> Item | None:
