@@ -308,8 +308,13 @@ class Scheduler:
 
     def next_wake(self, now: float) -> float | None:
         """Return when something that waits for a time may start; None when nothing does."""
+        due = False
         while self._wakes and self._wakes[0] <= now:
             heapq.heappop(self._wakes)
+            # It may have come due after the last round looked, which then passed its item over.
+            due = True
+        if due:
+            return now
         times = [b.probe_at for b in self.breakers.values() if b.probe_at is not None and b.probing is None]
         return min([*self._wakes[:1], *times], default=None)
 

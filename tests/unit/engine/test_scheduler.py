@@ -263,3 +263,13 @@ def test_thousands_of_waiting_jobs_are_not_looked_through_when_no_slot_is_free()
         Scheduler._offer = original  # type: ignore[method-assign]
     assert calls == 0
     assert len(jobs) == 1999
+
+
+def test_what_came_due_while_a_round_was_written_is_looked_at_at_once() -> None:
+    s = scheduler()
+    add(s, 1, queued=1).wait(0, 10.02)
+    assert take(s, now=10.0) is None
+    # The round looked at 10.0 and was committed by 10.05: the item it passed over is due by now.
+    assert s.next_wake(10.05) == 10.05
+    assert names(s, 1, now=10.05) == ["job1"]
+    assert s.next_wake(10.06) is None
