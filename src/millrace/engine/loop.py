@@ -70,6 +70,7 @@ class EngineLoop:
         self.listeners: list[Callable[[Sequence[RoundEvent]], None]] = []
         self.rounds = 0
         self._stale = False
+        self._round_at = 0.0
         self._inbox: deque[tuple[Request, Future[Any]]] = deque()
         self._progress_at = 0.0
         self._renew_at = 0.0
@@ -153,7 +154,8 @@ class EngineLoop:
             times.append(self._renew_at)
         if self.outcomes.unstored:
             times.append(self._progress_at + _PROGRESS_SECONDS)
-        wake = self.scheduler.next_wake(now)
+        # By the last round's time: what became due since then has not been looked at yet.
+        wake = self.scheduler.next_wake(self._round_at)
         if wake is not None:
             times.append(wake)
         return max(0.0, min(times) - now) if times else None
@@ -211,7 +213,7 @@ class EngineLoop:
         job.row.error = error
 
     def _round(self, reports: list[Report], requests: list[tuple[Request, Future[Any]]]) -> None:
-        now = self.clock()
+        now = self._round_at = self.clock()
         self.rounds += 1
         self._kill_overdue(now)
         answers: list[tuple[Future[Any], Any, BaseException | None]] = []
