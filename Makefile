@@ -2,7 +2,7 @@
 PYTHON ?= python3
 # What is installed besides the base: see [project.optional-dependencies] in pyproject.toml.
 # Heavy engines too: make setup EXTRAS=all,dev
-EXTRAS ?= postgres,dev
+EXTRAS ?= postgres,s3,dev
 comma := ,
 VENV := .venv
 BIN := $(VENV)/bin

@@ -169,6 +169,8 @@ def _machine(settings: Settings) -> Iterator[Finding]:
         yield Finding("gpu", "could", "no NVIDIA device: models run on the CPU")
     if settings.database_url.get_backend_name() == "sqlite" and find_spec("psycopg") is None:
         yield Finding("postgres", "could", "pip install 'millrace[postgres]' keeps jobs in PostgreSQL")
+    if not settings.blobs.is_s3 and find_spec("obstore") is None:
+        yield Finding("s3", "could", "pip install 'millrace[s3]' keeps uploads and artifacts in a bucket")
 
 
 def _models(settings: Settings) -> Iterator[Finding]:

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from millrace.blobs.directory import DirectoryBlobs
 from millrace.blobs.port import Blob, Blobs, check_key, sha256_of
+from millrace.errors import SettingsError
 
 if TYPE_CHECKING:
+    from millrace.blobs.s3 import S3Blobs
     from millrace.settings import Settings
 
 __all__ = ["Blob", "Blobs", "DirectoryBlobs", "check_key", "open_blobs", "open_store", "sha256_of"]
@@ -24,10 +26,8 @@ def open_blobs(settings: Settings) -> Blobs:
     """Open the store that the settings name."""
     if not settings.blobs.is_s3:
         return DirectoryBlobs(Path(settings.blob_location))
-    from millrace.blobs.s3 import S3Blobs  # obstore is 15 MB that a directory does not need
-
     blobs = settings.blobs
-    return S3Blobs(
+    return _s3_store()(
         settings.blob_location,
         cache=settings.data_dir / "cache" / "blobs",
         cache_bytes=blobs.cache_bytes,
@@ -43,6 +43,12 @@ def open_store(descriptor: Mapping[str, Any]) -> Blobs:
     options = {name: value for name, value in descriptor.items() if name != "open"}
     if "root" in options:
         return DirectoryBlobs(Path(options["root"]))
-    from millrace.blobs.s3 import S3Blobs
+    return _s3_store()(**{**options, "cache": Path(options["cache"])})
 
-    return S3Blobs(**{**options, "cache": Path(options["cache"])})
+
+def _s3_store() -> type[S3Blobs]:
+    try:
+        from millrace.blobs.s3 import S3Blobs
+    except ModuleNotFoundError as error:
+        raise SettingsError("blobs.location: a bucket needs: pip install 'millrace[s3]'") from error
+    return S3Blobs

@@ -75,8 +75,8 @@ class ModelPlaces:
                     f"put a transformers wav2vec2 model (config.json, model.safetensors) into {folder} "
                     "(or name its directory in sync.wav2vec2)"
                 )
-            return _needs("torch", "pip install 'millrace[wav2vec2]'") or _needs(
-                "transformers", "pip install 'millrace[wav2vec2]'"
+            return _needs("torch", "pip install 'millrace[wav2vec]'") or _needs(
+                "transformers", "pip install 'millrace[wav2vec]'"
             )
         return f"there is no model {model!r}; there are: {', '.join(AI_MODELS)}"
 
