@@ -1,6 +1,7 @@
 """How items and jobs move from state to state: pure functions, drawn in docs/state-machine.md.
 
-Everything that changes a state goes through here, whichever database keeps it.
+What a worker's report, its death or a cancel makes of an item is decided here, whichever database
+keeps it. Claims and a person's retry move many rows at once, and are statements of the store.
 """
 
 from __future__ import annotations
@@ -42,12 +43,6 @@ class IllegalTransition(ValueError):
 def _require(position: Position, *states: State) -> None:
     if position.state not in states:
         raise IllegalTransition(f"an item that is {position.state} cannot do this")
-
-
-def claim(position: Position) -> Position:
-    """A worker takes the item: queued → running."""
-    _require(position, State.QUEUED)
-    return replace(position, state=State.RUNNING)
 
 
 def succeed(position: Position, stages: int) -> Position:
@@ -105,12 +100,6 @@ def cancel(position: Position) -> Position:
     if position.state.final:
         return position
     return replace(position, state=State.CANCELLED)
-
-
-def retry(position: Position) -> Position:
-    """A person asked for another try of what failed: queued at the stage that failed, with a clean slate."""
-    _require(position, State.FAILED, State.CANCELLED)
-    return Position(State.QUEUED, position.stage)
 
 
 def job_state(
