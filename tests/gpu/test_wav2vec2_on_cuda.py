@@ -44,6 +44,7 @@ def test_features_on_a_gpu_find_the_offset(folder, tmp_path):
 
 
 def test_an_idle_model_gives_the_memory_of_the_gpu_back(folder):
+    gc.collect()
     before = torch.cuda.memory_allocated()
     clock = [0.0]
     models = WarmModels(idle=10.0, clock=lambda: clock[0])
@@ -52,4 +53,4 @@ def test_an_idle_model_gives_the_memory_of_the_gpu_back(folder):
     clock[0] = 11.0
     assert models.drop_idle() == 1
     gc.collect()
-    assert torch.cuda.memory_allocated() == before
+    assert torch.cuda.memory_allocated() <= before
