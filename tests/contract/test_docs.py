@@ -43,7 +43,9 @@ def test_the_page_has_only_its_own_files(probe: LiveServer) -> None:
 CONTRACTS = ["transcripts", "tracks", "sync", "images", "documents"]
 
 
-@pytest.mark.parametrize("tag", ["jobs", "workloads", "schedules", "deliveries", "server", *CONTRACTS])
+@pytest.mark.parametrize(
+    "tag", ["jobs", "workloads", "presets", "schedules", "deliveries", "server", *CONTRACTS]
+)
 def test_every_endpoint_has_a_summary_a_description_and_an_example(schema: dict[str, Any], tag: str) -> None:
     operations = [
         (f"{method} {path}", operation)
@@ -92,6 +94,7 @@ def test_the_examples_have_the_fields_of_real_answers(probe: LiveServer, schema:
         ("/jobs/{job_id}/artifacts", f"/jobs/{job}/artifacts"),
         ("/jobs/stats", "/jobs/stats"),
         ("/workloads", "/workloads"),
+        ("/presets", "/presets"),
         ("/schedules", "/schedules"),
         ("/deliveries", "/deliveries"),
         ("/health", "/health"),
@@ -105,7 +108,7 @@ def test_the_guide_names_every_endpoint_and_metric(probe: LiveServer, schema: di
     guide = (Path(__file__).parents[2] / "docs" / "jobs-api.md").read_text()
     for path, methods in schema["paths"].items():
         for operation in methods.values():
-            if set(operation.get("tags", [])) & {"jobs", "workloads", "server"}:
+            if set(operation.get("tags", [])) & {"jobs", "workloads", "presets", "server"}:
                 assert f"{path}`" in guide, path
     families = re.findall(r"^# TYPE (millrace_\w+) ", probe.client.get("/metrics").text, re.MULTILINE)
     undocumented = {name for name in families if f"`{name}" not in guide}

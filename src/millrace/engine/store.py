@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 
 from millrace.engine.deliveries import DeliveryReads, DeliveryWrites
 from millrace.engine.model import Artifact, Event, Item, Job, NewItem, NewJob, StageRun, State
+from millrace.engine.presets import PresetReads, PresetWrites
 from millrace.engine.retention import RetentionReads, RetentionWrites
 from millrace.engine.schedules import ScheduleReads, ScheduleWrites
 
@@ -140,7 +141,7 @@ ItemUpdate = tuple[str, int, int, int, float, str | None, str | None, float, flo
 """state, stage, tries, losses, available_at, results, error, updated_at, finished_at, job, idx, lease."""
 
 
-class Transaction(DeliveryWrites, ScheduleWrites, RetentionWrites, Protocol):
+class Transaction(DeliveryWrites, PresetWrites, ScheduleWrites, RetentionWrites, Protocol):
     """One write transaction. Everything in it is committed together or not at all."""
 
     def savepoint(self) -> AbstractContextManager[None]:
@@ -275,7 +276,7 @@ class Transaction(DeliveryWrites, ScheduleWrites, RetentionWrites, Protocol):
         ...
 
 
-class Store(DeliveryReads, ScheduleReads, RetentionReads, Protocol):
+class Store(DeliveryReads, PresetReads, ScheduleReads, RetentionReads, Protocol):
     """A database that keeps jobs. Opening one creates or upgrades its tables."""
 
     def acquire(self) -> None:

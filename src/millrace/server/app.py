@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from millrace import __version__
-from millrace.server import deliveries, docs, health, jobs, schedules, workloads
+from millrace.server import deliveries, docs, health, jobs, presets, schedules, workloads
 from millrace.server.auth import Auth
 from millrace.server.description import describe
 from millrace.server.errors import ErrorBodies
@@ -53,6 +53,7 @@ def create_app(services: Services, plugins: Mapping[str, Plugin]) -> FastAPI:
         health.router(services, metrics),
         jobs.router(services, words),
         workloads.router(services),
+        presets.router(services),
         schedules.router(services),
         deliveries.router(services),
         docs.router(),

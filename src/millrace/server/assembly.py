@@ -19,6 +19,7 @@ from millrace.blobs import open_blobs
 from millrace.engine.deliveries import Deliveries, DeliveryPolicy
 from millrace.engine.engine import Engine
 from millrace.engine.executors.local import LocalExecutor
+from millrace.engine.presets import Presets
 from millrace.engine.retention import Retention, RetentionPolicy
 from millrace.engine.schedules import Schedules
 from millrace.engine.sql.store import SqlStore
@@ -71,6 +72,7 @@ def open_services(settings: Settings, plugins: Mapping[str, Plugin]) -> Services
         blobs=blobs,
         uploads=uploads,
         deliveries=Deliveries(engine, post, _delivery_policy(settings)),
+        presets=Presets(engine),
         schedules=Schedules(engine, lambda request: submission.prepare(services, request)),
         plugins=dict(plugins),
     )

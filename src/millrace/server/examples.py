@@ -343,6 +343,32 @@ TICKS: dict[str, Any] = {
         **_NO_SCHEDULE,
     }
 }
+_PRESET: dict[str, Any] = {
+    "kind": "transcripts",
+    "name": "subtitles only",
+    "options": {"tasks": {"asr": True, "demucs": False}},
+    "created_at": "2026-01-15T10:30:00.000Z",
+    "updated_at": "2026-01-15T10:30:00.000Z",
+}
+_NO_PRESET = _problem(404, "no preset 'subtitles only' of transcripts", "not_found")
+PRESETS: dict[str, Any] = {"responses": _answer({"presets": [_PRESET]})}
+PRESET: dict[str, Any] = {"responses": {**_answer(_PRESET), **_NO_PRESET}}
+SAVE_PRESET: dict[str, Any] = {
+    "responses": {
+        **_answer(_PRESET),
+        **_answer(_PRESET, 201),
+        **_problem(400, "options.tasks: at least one must be on", "bad_request"),
+    },
+    "openapi_extra": {
+        "requestBody": {"content": {"application/json": {"example": {"options": _PRESET["options"]}}}}
+    },
+}
+DELETE_PRESET: dict[str, Any] = {
+    "responses": {
+        **_answer({"message": "Preset deleted", "kind": "transcripts", "name": "subtitles only"}),
+        **_NO_PRESET,
+    }
+}
 _DELIVERY: dict[str, Any] = {
     "id": "msg_2f1d5e0a9c",
     "job": _ID,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from millrace.blobs import Blobs
 from millrace.engine.deliveries import Deliveries
 from millrace.engine.engine import Engine
+from millrace.engine.presets import Presets
 from millrace.engine.schedules import Schedules
 from millrace.server.uploads import Uploads
 from millrace.settings import Settings
@@ -29,6 +30,7 @@ class Services:
     blobs: Blobs
     uploads: Uploads
     deliveries: Deliveries
+    presets: Presets
     schedules: Schedules
     plugins: Mapping[str, Plugin] = field(default_factory=dict)
     closing: asyncio.Event = field(default_factory=asyncio.Event)

@@ -23,7 +23,9 @@ from millrace.settings import Settings
 if TYPE_CHECKING:
     from millrace.server.services import Services
 
-_FIELDS = frozenset({"kind", "items", "options", "label", "priority", "parallelism", "held", "callbacks"})
+_FIELDS = frozenset(
+    {"kind", "items", "options", "preset", "label", "priority", "parallelism", "held", "callbacks"}
+)
 _MAX_CALLBACKS = 10
 _ITEM_FIELDS = frozenset({"name", "input", "size", "key"})
 _REFERENCES = ("path", "url", "upload")
@@ -55,6 +57,10 @@ SCHEMA: dict[str, Any] = {
             },
         },
         "options": {"type": "object"},
+        "preset": {
+            "type": "string",
+            "description": "options saved under this name, see `/presets`; `options` win over them",
+        },
         "label": {"type": "string"},
         "priority": {"description": "low, normal, high or webhook; or 0 to 3"},
         "parallelism": {"type": "integer", "minimum": 1},
@@ -228,6 +234,8 @@ def prepare(
     """Make a job from a request's body as its workload wants it. Blocks: it may be large."""
     kind = body.get("kind")
     workload = services.engine.workload(kind) if isinstance(kind, str) else None
+    if workload is not None:
+        body = _with_preset(services, workload.kind, body)
     plans = workload is not None and workload.plan is not None
     new = new_job(body, Inputs(services.settings, form), idempotency, plans=plans)
     plugin = services.plugins.get(new.kind)
@@ -237,6 +245,36 @@ def prepare(
         raise InvalidRequest(f"kind: {new.kind} jobs are created through their own endpoints; see /docs")
     prepared = plugin.prepare(new)
     return replace(prepared, idempotency=new.idempotency, owns=new.owns)
+
+
+def _with_preset(services: Services, kind: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the body with the options of the preset that it names, its own over them."""
+    name, given = body.get("preset"), body.get("options", {})
+    if name is None or not isinstance(given, dict):
+        return body
+    if not isinstance(name, str):
+        raise InvalidRequest("preset: must be the name of a preset")
+    return {**body, "options": services.presets.apply(kind, name, given)}
+
+
+def check_options(services: Services, kind: str, options: Mapping[str, Any]) -> None:
+    """Raise InvalidRequest where these cannot be options of any job of the kind. Blocks."""
+    workload = services.engine.workload(kind)
+    resolved: dict[str, Any] = Inputs(services.settings).resolve(dict(options), "options")
+    plugin = services.plugins.get(kind)
+    if plugin is not None and plugin.check_options is not None:
+        plugin.check_options(resolved)
+    elif plugin is not None and plugin.prepare is not None:
+        item = NewItem("input", {"kind": "path", "path": "/input"})
+        try:
+            resolved = dict(plugin.prepare(NewJob("job", kind, [item], resolved)).options)
+        except InvalidRequest as error:
+            # What is said about the stand-in for an item says nothing about the options.
+            if error.message.startswith("items"):
+                return
+            raise
+    if not workload.stage_names(resolved):
+        raise InvalidRequest("options: they leave no stage to run")
 
 
 def _items(value: Any, inputs: Inputs) -> list[NewItem]:

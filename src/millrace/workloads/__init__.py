@@ -77,6 +77,8 @@ class Plugin:
     prepare    checks a job that came by ``POST /jobs`` and fills in what its own contract would have
                (id, meta, defaults); raises InvalidRequest. Without it such jobs are taken as they
                are, unless the workload has a router: then they are only taken there.
+    check_options  checks options alone, for presets; raises InvalidRequest. Without it ``prepare`` is asked
+               about a job with these options and one path as its item.
     examples   a YAML file with an example for each endpoint of its router, for the page at ``/docs``;
                see ``server/description.py``.
     commands   its subcommands for the command line, mounted as ``millrace KIND …``.
@@ -94,6 +96,7 @@ class Plugin:
     streams: tuple[str, ...] = ()
     words: Mapping[str, str] = field(default_factory=dict)
     prepare: Callable[[NewJob], NewJob] | None = None
+    check_options: Callable[[Mapping[str, Any]], None] | None = None
     examples: Path | None = None
     commands: Callable[[], typer.Typer] | None = None
     doctor: Callable[[Any], list[tuple[str, bool, str]]] | None = None

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import orjson
-import sqlalchemy as sa
 from sqlalchemy import select
 
 from millrace.engine.deliveries import Delivery, DeliveryQuery
 from millrace.engine.model import Counts, Job
 from millrace.engine.sql import schema
+from millrace.engine.sql.statements import Selects, Statements
 from millrace.engine.store import JobRow
 
 _COLUMNS = (
@@ -20,11 +17,8 @@ _COLUMNS = (
 )
 
 
-class DeliveryStatements:
+class DeliveryStatements(Statements):
     """The writes; a part of ``SqlTransaction``."""
-
-    def _run(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
-        raise NotImplementedError
 
     def insert_delivery(
         self, id: str, job: str, kind: str, url: str, event: str, body: str, now: float
@@ -105,11 +99,8 @@ class DeliveryStatements:
         )
 
 
-class DeliverySelects:
+class DeliverySelects(Selects):
     """The reads; a part of ``SqlStore``."""
-
-    def _rows(self, statement: sa.Select[Any]) -> Sequence[Any]:
-        raise NotImplementedError
 
     def deliveries(self, query: DeliveryQuery) -> list[Delivery]:
         """Read a page of deliveries, newest first."""

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 import orjson
-import sqlalchemy as sa
 from sqlalchemy import select
 
 from millrace.engine.sql import schema
+from millrace.engine.sql.statements import Selects, Statements
 
 _AT_ONCE = 500
 
 
-class RetentionStatements:
+class RetentionStatements(Statements):
     """The writes; a part of ``SqlTransaction``."""
-
-    def _run(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
-        raise NotImplementedError
 
     def delete_job_rows(self, job_id: str, limit: int) -> bool:
         """Delete up to ``limit`` rows of each of a job's tables; the job itself when nothing else is left."""
@@ -40,11 +36,8 @@ class RetentionStatements:
         return True
 
 
-class RetentionSelects:
+class RetentionSelects(Selects):
     """The reads; a part of ``SqlStore``."""
-
-    def _rows(self, statement: sa.Select[Any]) -> Sequence[Any]:
-        raise NotImplementedError
 
     def owned(self) -> set[str]:
         """Return all prefixes of blobs that jobs own."""

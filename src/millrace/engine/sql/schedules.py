@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import orjson
-import sqlalchemy as sa
 from sqlalchemy import func, select
 
 from millrace.engine.schedules import Schedule, Tick
 from millrace.engine.sql import schema
+from millrace.engine.sql.statements import Selects, Statements
 
 _COLUMNS = (
     "id, name, cron, zone, request, missed, overlap, enabled, next_at, last_at, last_job, last_error, "
@@ -26,11 +26,8 @@ def _schedule(row: Sequence[Any]) -> Schedule:
     return Schedule(*values)
 
 
-class ScheduleStatements:
+class ScheduleStatements(Statements):
     """The writes; a part of ``SqlTransaction``."""
-
-    def _run(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
-        raise NotImplementedError
 
     def insert_schedule(self, schedule: Schedule) -> None:
         """Add a schedule."""
@@ -97,11 +94,8 @@ class ScheduleStatements:
         return True
 
 
-class ScheduleSelects:
+class ScheduleSelects(Selects):
     """The reads; a part of ``SqlStore``."""
-
-    def _rows(self, statement: sa.Select[Any]) -> Sequence[Any]:
-        raise NotImplementedError
 
     def schedules(self) -> list[Schedule]:
         """Read all schedules, in order of creation."""

@@ -264,6 +264,18 @@ Index(
     postgresql_where=text("finished_at IS NOT NULL"),
 )
 
+presets = Table(
+    "presets",
+    metadata,
+    Column("kind", String(64), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("options", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    PrimaryKeyConstraint("kind", "name"),
+    sqlite_with_rowid=False,
+)
+
 schedules = Table(
     "schedules",
     metadata,

@@ -26,6 +26,7 @@ from millrace.engine.model import Artifact, Counts, Event, Item, Job, StageRun, 
 from millrace.engine.sql import schema
 from millrace.engine.sql.deliveries import DeliverySelects
 from millrace.engine.sql.migrate import upgrade
+from millrace.engine.sql.presets import PresetSelects
 from millrace.engine.sql.retention import RetentionSelects
 from millrace.engine.sql.schedules import ScheduleSelects
 from millrace.engine.sql.transaction import SqlTransaction
@@ -60,7 +61,7 @@ def _sqlite_engine(url: sa.URL, *, writer: bool) -> sa.Engine:
     return engine
 
 
-class SqlStore(DeliverySelects, ScheduleSelects, RetentionSelects):
+class SqlStore(DeliverySelects, PresetSelects, ScheduleSelects, RetentionSelects):
     """Jobs in SQLite or PostgreSQL; see ``engine.store.Store``."""
 
     def __init__(self, url: str, *, lock_file: Path | None = None) -> None:
@@ -176,14 +177,6 @@ class SqlStore(DeliverySelects, ScheduleSelects, RetentionSelects):
             raise Unavailable(f"the database does not answer: {error}") from error
 
     # -- reads --------------------------------------------------------------------------------
-
-    def _rows(self, statement: sa.Select[Any]) -> Sequence[Any]:
-        with self._read_engine.connect() as connection:
-            return connection.execute(statement).all()
-
-    def _one(self, statement: sa.Select[Any]) -> Any:
-        with self._read_engine.connect() as connection:
-            return connection.execute(statement).first()
 
     def job(self, job_id: str) -> Job | None:
         """Read one job."""

@@ -15,6 +15,7 @@ import orjson
 
 from millrace.engine.model import NewItem, NewJob, State
 from millrace.engine.sql.deliveries import DeliveryStatements
+from millrace.engine.sql.presets import PresetStatements
 from millrace.engine.sql.retention import RetentionStatements
 from millrace.engine.sql.schedules import ScheduleStatements
 from millrace.engine.store import PLAN_STAGE, Claimed, ItemUpdate, JobRow, TransactionLost
@@ -72,28 +73,13 @@ def _job_row(row: Sequence[Any]) -> JobRow:
     return JobRow(*values)
 
 
-class SqlTransaction(DeliveryStatements, ScheduleStatements, RetentionStatements):
+class SqlTransaction(DeliveryStatements, PresetStatements, ScheduleStatements, RetentionStatements):
     """The statements of one write transaction; see ``engine.store.Transaction``."""
 
     def __init__(self, cursor: Any, dialect: str, driver_error: type[Exception]) -> None:
-        self._cursor = cursor
+        super().__init__(cursor, dialect)
         self._driver_error = driver_error
-        self._postgres = dialect == "postgresql"
         self._savepoints = 0
-
-    def _run(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
-        if self._postgres:
-            sql = sql.replace("?", "%s")
-        self._cursor.execute(sql, parameters)
-        return self._cursor
-
-    def _many(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
-        if not rows:
-            return 0
-        if self._postgres:
-            sql = sql.replace("?", "%s")
-        self._cursor.executemany(sql, rows)
-        return int(self._cursor.rowcount)
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,13 @@ def _prepare(new: NewJob) -> NewJob:
     return prepare(new)
 
 
+def _check_options(options: Mapping[str, Any]) -> None:
+    from millrace.workloads.tracks.contract import batch_request
+
+    # A preset may leave the folder to the job.
+    batch_request({"path": "/", **options})
+
+
 def _commands() -> typer.Typer:
     from millrace.workloads.tracks.commands import app
 
@@ -103,6 +110,7 @@ plugin = Plugin(
     render_error=_render_error,
     words={"succeeded": "completed", "skipped": "completed"},
     prepare=_prepare,
+    check_options=_check_options,
     examples=Path(__file__).with_name("examples.yaml"),
     commands=_commands,
     doctor=_doctor,

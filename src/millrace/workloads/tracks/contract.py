@@ -109,10 +109,7 @@ def prepare(new: NewJob) -> NewJob:
             if not isinstance(item.input.get("path"), str):
                 raise InvalidRequest(f"items: {item.name!r} names no path; write {{kind: path, path: …}}")
         return replace(new, id=new_job_id(), label=new.label or f"{len(new.items)} files")
-    try:
-        request = BatchRequest.model_validate(dict(new.options))
-    except ValidationError as error:
-        raise InvalidRequest(f"options.{explain(error.errors())[0]}") from None
+    request = batch_request(new.options)
     path = Path(os.path.normpath(request.path))
     if not path.is_absolute():
         raise InvalidRequest(f"options.path: {request.path!r} must be absolute")
@@ -125,6 +122,14 @@ def prepare(new: NewJob) -> NewJob:
         scope=os.path.realpath(path),
         plan=True,
     )
+
+
+def batch_request(options: Mapping[str, Any]) -> BatchRequest:
+    """Return options as ``POST /batch`` takes them; InvalidRequest where it would not."""
+    try:
+        return BatchRequest.model_validate(dict(options))
+    except ValidationError as error:
+        raise InvalidRequest(f"options.{explain(error.errors())[0]}") from None
 
 
 def router(services: Services, settings: TracksSettings) -> APIRouter:
