@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.conftest import NewServer
 from tests.live import LiveServer
@@ -455,3 +457,42 @@ def test_the_command_line_classifies_without_a_server(tmp_path: Path) -> None:
     assert rows[2]["error"].startswith("broken_file")
     assert "531" not in (tmp_path / "out" / "0001-a.txt" / "redacted.txt").read_text()
     assert (tmp_path / "out" / "0002-b.pdf" / "highlighted.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_pages_are_shown_with_their_findings_and_boxes(server: LiveServer, tmp_path: Path) -> None:
+    pdf = samples.pdf(tmp_path / "a.pdf", FORM, "nothing here").read_bytes()
+    doc = classified(server, "a.pdf", pdf)["doc_id"]
+    listed = server.client.get(f"/documents/{doc}/findings").raise_for_status().json()
+    assert (listed["page_count"], listed["first"], len(listed["pages"])) == (2, 1, 2)
+    first, second = listed["pages"]
+    assert second["findings"] == []
+    ssn = next(f for f in first["findings"] if f["type"] == "US_SSN")
+    ((left, top, right, bottom),) = ssn["boxes"]
+    picture = server.client.get(first["picture"], params={"width": 1190})
+    assert picture.headers["content-type"] == "image/png"
+    image = Image.open(io.BytesIO(picture.content)).convert("L")
+    scale = image.width / first["width"]
+    assert scale == pytest.approx(image.height / first["height"], rel=0.01)
+    ink = image.crop((round(left * scale), round(top * scale), round(right * scale), round(bottom * scale)))
+    assert sum(ink.histogram()[:100]) > 50
+    window = server.client.get(f"/documents/{doc}/findings", params={"first": 2, "limit": 1}).json()
+    assert [page["page"] for page in window["pages"]] == [2]
+    assert server.client.get(f"/documents/{doc}/pages/3.png").status_code == 404
+    assert server.client.get(f"/documents/{doc}/pages/1.png", params={"width": 10**6}).status_code == 400
+
+
+def test_text_and_fetched_files_are_shown_too(server: LiveServer) -> None:
+    doc = classified(server, "a.txt", FORM.encode())["doc_id"]
+    page = server.client.get(f"/documents/{doc}/findings").json()["pages"][0]
+    assert all(finding["boxes"] for finding in page["findings"])
+    image = Image.open(io.BytesIO(server.client.get(page["picture"]).content))
+    assert image.width / image.height == pytest.approx(page["width"] / page["height"], rel=0.01)
+
+
+def test_a_document_that_could_not_be_read_has_no_pages_to_show(server: LiveServer) -> None:
+    job = upload(server, ("a.pdf", b"%PDF-1.4 broken")).json()["job_id"]
+    doc = finished(server, job)["documents"][0]["doc_id"]
+    for path in ("findings", "pages/1.png"):
+        reply = server.client.get(f"/documents/{doc}/{path}")
+        assert reply.status_code == 404
+        assert "broken_file" in reply.json()["detail"]

@@ -1,68 +1,35 @@
 """The documents contract: upload, status, documents, a person's ruling, over HTTP.
 
-``/jobs`` and ``/health``, which the contract has too, are served by the canonical API. A document is
-an item; classifying it again is a job of its own that reads what the first one published.
+``/jobs`` and ``/health``, which the contract has too, are served by the canonical API.
 """
 
 from __future__ import annotations
 
-import asyncio
 import uuid
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
-from typing import Annotated, Any
+from collections.abc import AsyncIterator
+from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from starlette.responses import Response, StreamingResponse
 
-from millrace.engine.model import Artifact, Item, NewItem, NewJob, State
+from millrace.engine.model import NewItem, NewJob
 from millrace.engine.store import Record
-from millrace.errors import Conflict, InvalidRequest, NotFound
+from millrace.errors import InvalidRequest, NotFound
 from millrace.server.artifacts import serve_artifact
 from millrace.server.idempotency import idempotency
 from millrace.server.replies import json_reply
 from millrace.server.services import Services
 from millrace.server.uploads import Form, Upload
 from millrace.workloads.documents import KIND, WORDS, views
+from millrace.workloads.documents.bodies import Classify, Ruling
+from millrace.workloads.documents.desk import RULINGS, Desk
 from millrace.workloads.documents.extract.sniff import refusal
-from millrace.workloads.documents.policy import load
 from millrace.workloads.documents.settings import DocumentSettings
-from millrace.workloads.documents.views import Entry, Run
 
-AGAIN, DELETED, RULINGS = "documents.again", "documents.deleted", "documents.rulings"
-_ALL_ITEMS = 1_000_000
-_MAX_EVIDENCE = 2000
+_ALL_RULINGS = 1_000_000
 DocId = Annotated[str, Path(max_length=128, description="a document's id")]
 Wait = Annotated[float, Query(ge=0, le=600, description="seconds to wait for the result")]
-
-
-class Ruling(BaseModel):
-    """A person's ruling on a document."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
-
-    doc_id: Annotated[str, Field(min_length=1, max_length=128)]
-    category: str = Field(
-        validation_alias=AliasChoices("category", "final_category", "corrected_category", "new_category")
-    )
-    reviewer: str = Field(
-        min_length=1, max_length=200, validation_alias=AliasChoices("reviewer", "reviewed_by", "user")
-    )
-    reason: str = Field(
-        "", max_length=4000, validation_alias=AliasChoices("reason", "comment", "feedback", "notes")
-    )
-    secondary_tags: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=32)] | None = None
-
-
-class Classify(BaseModel):
-    """How a document is to be classified again; the server's settings where nothing is said."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    redact: bool | None = None
-    highlight: bool | None = None
 
 
 def router(services: Services, settings: DocumentSettings) -> APIRouter:
@@ -103,6 +70,29 @@ def router(services: Services, settings: DocumentSettings) -> APIRouter:
     async def document(doc_id: DocId) -> Response:
         """Return what was read, what it was classified as and why, and the rulings on it."""
         return json_reply(await desk.view(await desk.entry(doc_id)))
+
+    @api.get("/documents/{doc_id}/findings", summary="Findings page by page, with their boxes")
+    async def findings(
+        doc_id: DocId,
+        first: Annotated[int, Query(ge=0, le=1_000_000, description="the first page wanted")] = 1,
+        limit: Annotated[int, Query(ge=1, le=500, description="how many pages")] = 50,
+    ) -> Response:
+        """Return pages with their size, the address of their picture and their findings.
+
+        ``boxes`` are (left, top, right, bottom) in the page's own ``width`` and ``height``.
+        """
+        return json_reply(await desk.listing(await desk.entry(doc_id), first, limit))
+
+    @api.get("/documents/{doc_id}/pages/{page}.png", summary="A page as a picture", response_class=Response)
+    async def picture(
+        doc_id: DocId,
+        page: Annotated[int, Path(ge=0, le=1_000_000)],
+        width: Annotated[int, Query(ge=50, le=2400, description="pixels; less for very long pages")] = 1000,
+    ) -> Response:
+        """Render a page of a PDF or picture, or set a page of text; the findings are not drawn on it."""
+        png = await desk.picture(await desk.entry(doc_id), page, width)
+        headers = {"Cache-Control": "private, max-age=300", "X-Content-Type-Options": "nosniff"}
+        return Response(png, media_type="image/png", headers=headers)
 
     @api.get("/documents/{doc_id}/{name}", summary="A marked or redacted copy, or the findings")
     async def artifact(request: Request, doc_id: DocId, name: str) -> Response:
@@ -169,7 +159,7 @@ def router(services: Services, settings: DocumentSettings) -> APIRouter:
     async def labels() -> Response:
         """Return the last ruling on every document with its evidence, for ``millrace documents evaluate``."""
         latest: dict[str, Record] = {}
-        for record in await services.engine.records(RULINGS, None, _ALL_ITEMS):
+        for record in await services.engine.records(RULINGS, None, _ALL_RULINGS):
             latest[record.key] = record
 
         async def lines() -> AsyncIterator[bytes]:
@@ -213,169 +203,3 @@ def _options(form: Form) -> dict[str, bool]:
             raise InvalidRequest(f"{name}: must be true or false, not {value!r}")
         options[name] = value.lower() in ("true", "1")
     return options
-
-
-class Desk:
-    """Finds, classifies, rules on and deletes documents in the engine's terms."""
-
-    def __init__(self, services: Services, settings: DocumentSettings) -> None:
-        self._engine = services.engine
-        self._blobs = services.blobs
-        self._policy = load(str(settings.policy) if settings.policy else None)
-
-    async def status(self, job_id: str) -> dict[str, Any]:
-        """Return a job as the contract shows it; NotFound for other kinds of jobs, too."""
-        try:
-            job = await self._engine.job(job_id)
-        except NotFound:
-            job = None
-        if job is None or job.kind != KIND:
-            raise NotFound("Job not found")
-        entries = []
-        gone = await self._deleted(job.id)
-        for item in await self._engine.items(job_id, limit=_ALL_ITEMS):
-            if item.uid in gone:
-                continue
-            entry = Entry(Run(job, item))
-            if job.options.get("only") == "extract":
-                entry = await self._with_again(entry)
-            entries.append(entry)
-        return views.job_view(job, entries)
-
-    async def entry(self, doc_id: str) -> Entry:
-        """Return a document; NotFound where there is none, or no longer."""
-        try:
-            item = await self._engine.item_by_uid(doc_id)
-            job = await self._engine.job(item.job)
-        except NotFound:
-            raise NotFound("Document not found") from None
-        if job.kind != KIND or doc_id in await self._deleted(job.id):
-            raise NotFound("Document not found")
-        return await self._with_again(Entry(Run(job, item)))
-
-    async def _deleted(self, job_id: str) -> frozenset[str]:
-        """Return the documents of a job that were deleted while others of it are kept."""
-        return frozenset(r.data["doc_id"] for r in await self._engine.records(DELETED, job_id, _ALL_ITEMS))
-
-    async def _with_again(self, entry: Entry) -> Entry:
-        for record in reversed(await self._engine.records(AGAIN, entry.doc_id, 1)):
-            try:
-                job = await self._engine.job(record.data["job"])
-                return replace(entry, again=Run(job, await self._engine.item(job.id, 0)))
-            except NotFound:
-                break  # it has expired before the document: the first classification is in force again
-        return entry
-
-    async def artifacts(self, entry: Entry) -> list[Artifact]:
-        """Return the artifacts of a document; those of a later classification replace the first ones."""
-        found = {a.name: a for a in await self._engine.artifacts(entry.first.job.id, entry.first.item.idx)}
-        if entry.again is not None and entry.again.item.state is State.SUCCEEDED:
-            found |= {
-                a.name: a for a in await self._engine.artifacts(entry.again.job.id, entry.again.item.idx)
-            }
-        return list(found.values())
-
-    async def view(self, entry: Entry) -> dict[str, Any]:
-        """Return a document as the contract shows it."""
-        artifacts = await self.artifacts(entry)
-        rulings = await self._engine.records(RULINGS, entry.doc_id)
-        return views.document_view(entry, await self._classification(artifacts), artifacts, rulings)
-
-    async def _classification(self, artifacts: list[Artifact]) -> Mapping[str, Any] | None:
-        key = next((a.key for a in artifacts if a.name == "classification.json"), None)
-        return None if key is None else await self._read(key)
-
-    async def _read(self, key: str) -> Any:
-        return orjson.loads(await asyncio.to_thread(lambda: b"".join(self._blobs.chunks(key))))
-
-    async def classify(self, entry: Entry, wanted: Classify) -> Entry:
-        """Have a document classified (again); while work on it is under way, that is left to end instead."""
-        if not entry.latest.item.state.final:
-            return entry
-        item = entry.first.item
-        keys = {a.name: a.key for a in await self.artifacts(entry)}
-        if "pages.json" not in keys:
-            raise Conflict(f"{item.name} cannot be classified: {views.error(item) or 'it was not read'}")
-        options = {k: v for k, v in entry.first.job.options.items() if k != "only"}
-        options |= {k: v for k, v in wanted.model_dump().items() if v is not None}
-        again = NewItem(
-            name=item.name,
-            input={"original": item.input, "stored": {"pages.json": keys["pages.json"]}},
-            size=item.size,
-        )
-        job, _ = await self._engine.submit(
-            NewJob(id=str(uuid.uuid4()), kind=KIND, items=[again], options={**options, "only": "classify"},
-                   label=f"classify {item.name}", meta={"doc_id": entry.doc_id})
-        )  # fmt: skip
-        await self._engine.put_record(AGAIN, entry.doc_id, {"job": job.id})
-        return replace(entry, again=Run(job, await self._engine.item(job.id, 0)))
-
-    async def wait(self, job_id: str, seconds: float) -> None:
-        """Return when a job has ended, or after that many seconds."""
-        try:
-            async with asyncio.timeout(seconds):
-                async for _ in self._engine.watch(job_id):
-                    pass
-        except TimeoutError:
-            return
-
-    async def rule(self, entry: Entry, ruling: Ruling) -> None:
-        """Keep a ruling with the evidence it stands against; InvalidRequest for an unknown category."""
-        if ruling.category not in self._policy.categories:
-            raise InvalidRequest(
-                f"category: {ruling.category!r} is none; there are: {', '.join(self._policy.categories)}"
-            )
-        artifacts = await self.artifacts(entry)
-        classification = await self._classification(artifacts)
-        if classification is None:
-            raise Conflict(f"{entry.first.item.name} has not been classified yet")
-        before = await self._engine.records(RULINGS, entry.doc_id, 1)
-        await self._engine.put_record(RULINGS, entry.doc_id, {
-            "filename": entry.first.item.name,
-            "category": ruling.category,
-            "secondary_tags": ruling.secondary_tags,
-            "reviewer": ruling.reviewer,
-            "reason": ruling.reason,
-            "previous_category": before[-1].data["category"] if before else classification["final_category"],
-            "automatic_category": classification["final_category"],
-            "confidence": classification["confidence"],
-            "policy_version": classification["policy_version"],
-            "evidence": await self._evidence({a.name: a.key for a in artifacts}),
-        })  # fmt: skip
-
-    async def _evidence(self, keys: Mapping[str, str]) -> dict[str, Any]:
-        """Return the findings and the pages' facts without any text of the document."""
-        document = await self._read(keys["pages.json"])
-        findings = (await self._read(keys["findings.json"]))["findings"][:_MAX_EVIDENCE]
-        pages = [{**page, "text": "", "spans": [], "layer": 0} for page in document["pages"]]
-        bare = [
-            {**f, "snippet": "", "boxes": [], "context": None if f["context"] is None else "named"}
-            for f in findings
-        ]
-        return {"document": {**document, "pages": pages}, "findings": bare}
-
-    async def delete(self, entry: Entry) -> None:
-        """Delete a document; Conflict while it is being processed with others of its batch."""
-        job, item = entry.first.job, entry.first.item
-        if entry.again is not None:
-            await self._engine.cancel(entry.again.job.id)
-            await self._engine.delete(entry.again.job.id)
-            await self._engine.delete_records(AGAIN, entry.doc_id)
-        siblings = await self._engine.items(job.id, limit=_ALL_ITEMS)
-        gone = await self._deleted(job.id)
-        if all(other.idx == item.idx or other.uid in gone for other in siblings):
-            await self._engine.cancel(job.id)
-            await self._engine.delete(job.id)
-            await self._engine.delete_records(DELETED, job.id)
-            return
-        if not item.state.final:
-            raise Conflict(f"{item.name} is being processed: wait for it, or cancel the job {job.id}")
-        await self._engine.put_record(DELETED, job.id, {"doc_id": entry.doc_id})
-        await self._discard(item, await self._engine.artifacts(job.id, item.idx))
-
-    async def _discard(self, item: Item, artifacts: list[Artifact]) -> None:
-        keys = [artifact.key for artifact in artifacts]
-        if item.input.get("kind") == "upload":
-            keys.append(str(item.input["key"]))
-        for key in keys:
-            await asyncio.to_thread(self._blobs.discard, key)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import html
 import io
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import pypdfium2 as pdfium
 import pypdfium2.raw as raw
 
+from millrace.workloads.documents import layout
 from millrace.workloads.documents.document import Box, Document, Finding, Page
 from millrace.workloads.documents.extract.image import open_image
 
@@ -32,11 +32,6 @@ _FONTS = (
     "/System/Library/Fonts/Supplemental/Courier New.ttf",
     "C:/Windows/Fonts/cour.ttf",
 )
-_PAGE = (595.0, 842.0)
-_MARGIN, _SIZE, _LEADING = 40.0, 8.5, 11.0
-_ADVANCE = 0.602
-_COLUMNS = int((_PAGE[0] - 2 * _MARGIN) / (_ADVANCE * _SIZE))
-_ROWS = int((_PAGE[1] - 2 * _MARGIN) / _LEADING)
 _MAX_SET = 2000
 
 
@@ -51,7 +46,7 @@ def highlight(
     try:
         if document.format in ("png", "jpeg"):
             _picture_page(pdf, open_image(path, path.name, 1 << 31))
-        typesetter = _Typesetter(pdf, font)
+        typesetter = Typesetter(pdf, font)
         by_page: dict[int, list[Finding]] = {}
         for finding in findings:
             by_page.setdefault(finding.page, []).append(finding)
@@ -63,7 +58,7 @@ def highlight(
             elif not own and (page.text.strip() or document.format != "pdf"):
                 typesetter.add(page, by_page.get(page.number, ()))
         if not len(pdf):
-            pdf.new_page(*_PAGE).close()
+            pdf.new_page(*layout.PAGE).close()
         pdf.save(out)
     finally:
         pdf.close()
@@ -142,8 +137,8 @@ def picture_to_page(pdf: Any, image: Any, size: tuple[float, float]) -> None:
     page.close()
 
 
-class _Typesetter:
-    """Sets text on A4 pages in a fixed-width font; wide (CJK) characters take two columns."""
+class Typesetter:
+    """Sets text on pages as ``layout`` places it, in a fixed-width font of the system, else Courier."""
 
     def __init__(self, pdf: Any, font: str | None) -> None:
         self._pdf = pdf
@@ -154,43 +149,37 @@ class _Typesetter:
 
     def add(self, page: Page, findings: Sequence[Finding]) -> None:
         """Append the pages of one page of text, with its findings marked."""
-        if self._font is None:
-            self._load()
-        title = f"— {page.part or 'page'} · {page.number} —"
-        rows: list[tuple[int, str]] = [(-1, title), (-1, ""), *_wrap(page.text)]
-        for first in range(0, len(rows), _ROWS):
+        rows = layout.rows_of(page)
+        for first in range(0, len(rows), layout.ROWS):
             if len(self._pdf) >= _MAX_SET:
                 return
-            self._sheet(rows[first : first + _ROWS], findings)
+            some = rows[first : first + layout.ROWS]
+            self.sheet(some, layout.PAGE)
+            places = layout.boxes(some, [(f.start, f.end) for f in findings])
+            _mark(self._pdf, len(self._pdf) - 1, zip(findings, places, strict=True))
 
-    def _sheet(self, rows: list[tuple[int, str]], findings: Sequence[Finding]) -> None:
-        page = self._pdf.new_page(*_PAGE)
-        marks: dict[int, tuple[Finding, list[Box]]] = {}
-        for number, (offset, text) in enumerate(rows):
-            top = _MARGIN + number * _LEADING
-            self._row(page, text, top)
-            for place, finding in enumerate(findings):
-                if offset >= 0 and finding.start < offset + len(text) and offset < finding.end:
-                    left = _columns(text[: max(0, finding.start - offset)])
-                    right = _columns(text[: finding.end - offset])
-                    x0, x1 = (_MARGIN + col * _ADVANCE * _SIZE for col in (left, right))
-                    marks.setdefault(place, (finding, []))[1].append((x0, top, x1, top + _LEADING))
+    def sheet(self, rows: Sequence[layout.Row], size: tuple[float, float]) -> None:
+        """Append one page of ``size`` points with these rows."""
+        if self._font is None:
+            self._load()
+        page = self._pdf.new_page(*size)
+        for number, (_, text) in enumerate(rows):
+            self._row(page, text, size[1] - layout.MARGIN - (number + 0.78) * layout.LEADING)
         page.gen_content()
         page.close()
-        _mark(self._pdf, len(self._pdf) - 1, marks.values())
 
-    def _row(self, page: Any, text: str, top: float) -> None:
+    def _row(self, page: Any, text: str, baseline: float) -> None:
         column = 0
-        for run in _runs(text):
+        for run in layout.runs(text):
             if run.strip():
-                written = raw.FPDFPageObj_CreateTextObj(self._pdf.raw, self._font, _SIZE)
+                written = raw.FPDFPageObj_CreateTextObj(self._pdf.raw, self._font, layout.SIZE)
                 data = self._encodable(run).encode("utf-16-le") + b"\0\0"
                 buffer = ctypes.create_string_buffer(data, len(data))
                 raw.FPDFText_SetText(written, ctypes.cast(buffer, ctypes.POINTER(raw.FPDF_WCHAR)))
-                x = _MARGIN + column * _ADVANCE * _SIZE
-                raw.FPDFPageObj_Transform(written, 1, 0, 0, 1, x, _PAGE[1] - top - 0.78 * _LEADING)
+                x = layout.MARGIN + column * layout.ADVANCE * layout.SIZE
+                raw.FPDFPageObj_Transform(written, 1, 0, 0, 1, x, baseline)
                 raw.FPDFPage_InsertObject(page.raw, written)
-            column += _columns(run)
+            column += layout.columns(run)
 
     def _load(self) -> None:
         path = next((p for p in (self._wanted, *_FONTS) if p and Path(p).is_file()), None)
@@ -203,58 +192,6 @@ class _Typesetter:
         if not self._font:
             self._font = raw.FPDFText_LoadStandardFont(self._pdf.raw, b"Courier")
             self._encodable = lambda text: text.encode("latin-1", "replace").decode("latin-1")
-
-
-def _width(char: str) -> int:
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
-
-
-def _columns(text: str) -> int:
-    return len(text) if text.isascii() else sum(map(_width, text))
-
-
-def _runs(text: str) -> list[str]:
-    """Cut a line where the width of characters changes, each wide one alone, so that columns stay true."""
-    if text.isascii():
-        return [text]
-    runs: list[str] = []
-    for char in text:
-        if runs and _width(char) == 1 and _width(runs[-1][-1]) == 1:
-            runs[-1] += char
-        else:
-            runs.append(char)
-    return runs
-
-
-def _wrap(text: str) -> list[tuple[int, str]]:
-    """Cut a text into rows of at most the page's columns, each with its offset; tabs become blanks."""
-    rows: list[tuple[int, str]] = []
-    offset = 0
-    for line in text.split("\n"):
-        shown = "".join(char if char.isprintable() else " " for char in line)
-        start = 0
-        while True:
-            end = _fit(shown, start)
-            rows.append((offset + start, shown[start:end]))
-            start = end
-            if start >= len(shown):
-                break
-        offset += len(line) + 1
-    return rows
-
-
-def _fit(line: str, start: int) -> int:
-    if len(line) - start <= _COLUMNS // 2 or (line.isascii() and len(line) - start <= _COLUMNS):
-        return len(line)
-    used, end = 0, start
-    while end < len(line) and used + _width(line[end]) <= _COLUMNS:
-        used += _width(line[end])
-        end += 1
-    if end < len(line):
-        blank = line.rfind(" ", start + 1, end)
-        if blank > start + (end - start) // 2:
-            return blank + 1
-    return max(end, start + 1)
 
 
 def highlight_html(document: Document, findings: Sequence[Finding], name: str) -> str:
