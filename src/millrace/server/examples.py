@@ -13,6 +13,7 @@ _ROW: dict[str, Any] = {
     "job_id": _ID,
     "kind": "transcripts",
     "status": "running",
+    "state": "running",
     "label": "interviews",
     "path": NULL,
     "progress": {"percent": 37.5},
@@ -20,19 +21,6 @@ _ROW: dict[str, Any] = {
     "total_files": 8,
     "completed": 3,
     "failed": 0,
-    "created_at": "2026-01-15T10:30:00.000Z",
-    "started_at": "2026-01-15T10:30:00.042Z",
-    "updated_at": "2026-01-15T10:32:30.500Z",
-    "finished_at": NULL,
-}
-
-_DETAIL: dict[str, Any] = {
-    **_ROW,
-    "state": "running",
-    "held": False,
-    "cancel_requested": False,
-    "parallelism": NULL,
-    "stages": ["recognise", "separate"],
     "counts": {
         "total": 8,
         "queued": 4,
@@ -42,6 +30,18 @@ _DETAIL: dict[str, Any] = {
         "failed": 0,
         "cancelled": 0,
     },
+    "created_at": "2026-01-15T10:30:00.000Z",
+    "started_at": "2026-01-15T10:30:00.042Z",
+    "updated_at": "2026-01-15T10:32:30.500Z",
+    "finished_at": NULL,
+}
+
+_DETAIL: dict[str, Any] = {
+    **_ROW,
+    "held": False,
+    "cancel_requested": False,
+    "parallelism": NULL,
+    "stages": ["recognise", "separate"],
     "eta_seconds": 225.0,
     "expires_at": NULL,
     "last_event": 21,

@@ -21,6 +21,7 @@ def job_row(job: Job, words: Words) -> dict[str, Any]:
         "job_id": job.id,
         "kind": job.kind,
         "status": words.of(job),
+        "state": job.state.value,
         "label": job.label,
         "path": path if isinstance(path, str) else None,
         "progress": {"percent": round(job.progress * 100, 1)},
@@ -28,6 +29,10 @@ def job_row(job: Job, words: Words) -> dict[str, Any]:
         "total_files": counts.total,
         "completed": counts.succeeded + counts.skipped,
         "failed": counts.failed,
+        "counts": {
+            "total": counts.total,
+            **{state.value: getattr(counts, state.value) for state in State},
+        },
         "created_at": rfc3339(job.created_at),
         "started_at": rfc3339(job.started_at),
         "updated_at": rfc3339(job.updated_at),
@@ -37,20 +42,14 @@ def job_row(job: Job, words: Words) -> dict[str, Any]:
 
 def detail_row(job: Job, words: Words) -> dict[str, Any]:
     """Return all about a job but its items. What a contract keeps for itself (``meta``) is not shown."""
-    counts = job.counts
     here = f"/jobs/{quote(job.id, safe='')}"
     eta = None if job.eta_at is None or job.state.final else max(0.0, round(job.eta_at - time.time(), 1))
     return {
         **job_row(job, words),
-        "state": job.state.value,
         "held": job.held,
         "cancel_requested": job.cancel_requested,
         "parallelism": job.parallelism,
         "stages": list(job.stages),
-        "counts": {
-            "total": counts.total,
-            **{state.value: getattr(counts, state.value) for state in State},
-        },
         "eta_seconds": eta,
         "expires_at": rfc3339(job.expires_at),
         "last_event": job.last_event,
