@@ -145,7 +145,7 @@ def test_status_is_understood_in_the_words_of_every_contract(client: Any) -> Non
 
 
 def test_a_refusal_says_which_field_and_why(client: Any, tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="nosuch"):
+    with pytest.raises(BadRequest, match="unknown kind 'nosuch'; there are: documents"):
         client.submit("nosuch", [{}])
     with pytest.raises(BadRequest, match=r"items\.0\.input.*path"):
         client.submit("probe", [ServerPath("/etc/passwd")])
@@ -219,7 +219,8 @@ def test_schedules_and_deliveries_are_looked_after(client: Any) -> None:
     job.wait(60)
     (sent,) = client.deliveries.list(job=job.id)
     assert client.deliveries.get(sent.id).raw["body"]["data"]["id"] == job.id
-    assert client.deliveries.resend(sent.id).id == sent.id
+    with pytest.raises(Conflict, match="still being tried"):
+        client.deliveries.resend(sent.id)
     assert list(client.deliveries.list(job=job.id, limit=0)) == []
 
 

@@ -18,6 +18,7 @@ ALLOWED = {
     "fetch": {"fetch", "addresses", "errors"},
     "sources": {"sources", "fetch", "engine", "errors"},
     "settings": {"settings", "errors"},
+    "client": {"client", "errors", "__version__"},
 }
 """Package or module → what of ours it may import. What is not named here stands further out."""
 

@@ -105,7 +105,9 @@ class DeliveryFlows(Flows):
 
     def resend(self, delivery_id: str) -> Flow[Delivery]:
         """Send a webhook once more; the receiver can tell by its ``webhook-id`` that it knows it."""
-        return Delivery.of((yield from self._json(Call("POST", path("deliveries", delivery_id, "resend")))))
+        return Delivery.of(
+            (yield from self._json(Call("POST", path("deliveries", delivery_id, "resend"), again=False)))
+        )
 
 
 class PresetFlows(Flows):
