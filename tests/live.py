@@ -54,6 +54,8 @@ class LiveServer:
         media_roots: given as ``--media-root``.
         environ: further environment variables (``REQUIRE_AUTH`` …).
         path: directories from which further modules and entry points are loaded.
+
+    ``fixed_port``, set before a start, is where it listens; 0: any free port.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class LiveServer:
         self.process: subprocess.Popen[str] | None = None
         self.headers: dict[str, str] = {}
         self._client: httpx.Client | None = None
+        self.fixed_port = 0
         self._log = home / "server.log"
         if "BEARER_TOKEN" in self.environ:
             self.headers["Authorization"] = f"Bearer {self.environ['BEARER_TOKEN']}"
@@ -88,7 +91,7 @@ class LiveServer:
         config.write_text(yaml.safe_dump(self.settings) if self.settings else "")
         roots = [word for root in self.media_roots for word in ("--media-root", str(root))]
         return [
-            *(sys.executable, "-m", "millrace.cli", "serve", "--port", "0"),
+            *(sys.executable, "-m", "millrace.cli", "serve", "--port", str(self.fixed_port)),
             *("--data-dir", str(self.data_dir), "--config", str(config), *roots),
         ]
 

@@ -13,7 +13,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeVar
 
+from millrace.engine import board
 from millrace.engine.artifacts import ArtifactStore
+from millrace.engine.board import RunningItem, WaitingItems
 from millrace.engine.events import Feed
 from millrace.engine.executors import Executor, WorkerInfo
 from millrace.engine.loop import EngineLoop
@@ -459,6 +461,14 @@ class Engine:
             failure=self.loop.failure,
             lost=self.loop.outcomes.lost,
         )
+
+    def running(self) -> list[RunningItem]:
+        """Return what is being worked on, the longest running first."""
+        return board.running(self.loop.calls, dict(self.loop.outcomes.progress))
+
+    def waiting(self) -> list[WaitingItems]:
+        """Return what waits and for what, in the order in which it is served."""
+        return board.waiting(self.loop.scheduler, self._clock())
 
     # -- how ----------------------------------------------------------------------------------
 

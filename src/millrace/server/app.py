@@ -8,7 +8,19 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from millrace import __version__
-from millrace.server import deliveries, docs, health, jobs, presets, schedules, workloads
+from millrace.server import (
+    bulk,
+    dashboard,
+    deliveries,
+    docs,
+    downloads,
+    health,
+    jobs,
+    media,
+    presets,
+    schedules,
+    workloads,
+)
 from millrace.server.auth import Auth
 from millrace.server.description import describe
 from millrace.server.errors import ErrorBodies
@@ -51,12 +63,16 @@ def create_app(services: Services, plugins: Mapping[str, Plugin]) -> FastAPI:
     bodies.install(app)
     for router in (
         health.router(services, metrics),
+        bulk.router(services, words),
+        downloads.router(services),
         jobs.router(services, words),
+        media.router(services),
         workloads.router(services),
         presets.router(services),
         schedules.router(services),
         deliveries.router(services),
         docs.router(),
+        dashboard.router(services, words),
     ):
         app.include_router(router)
     for kind, plugin in plugins.items():

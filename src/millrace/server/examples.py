@@ -397,3 +397,66 @@ RESEND: dict[str, Any] = {
         **_problem(409, "the delivery msg_2f1d5e0a9c is still being tried (attempt 2)", "conflict"),
     }
 }
+BULK: dict[str, Any] = {
+    "responses": {
+        **_answer(
+            {
+                "action": "cancel",
+                "dry_run": True,
+                "jobs": 3,
+                "items": 124,
+                "running": 4,
+                "unaffected": 1,
+                "refused": [],
+            }
+        ),
+        **_problem(400, "give either jobs or filter", "bad_request"),
+    },
+    "openapi_extra": {
+        "requestBody": {
+            "content": {
+                "application/json": {
+                    "example": {
+                        "action": "cancel",
+                        "filter": {"kind": "transcripts", "status": "queued"},
+                        "dry_run": True,
+                    }
+                }
+            }
+        }
+    },
+}
+ARCHIVE: dict[str, Any] = {
+    "responses": {
+        200: {"description": "The archive", "content": {"application/zip": {"example": "PK\3\4…"}}},
+        **_problem(404, f"job '{_ID}' has published nothing yet", "not_found"),
+    }
+}
+MEDIA: dict[str, Any] = {
+    "responses": {
+        **_answer(
+            {
+                "path": "/srv/media",
+                "parent": NULL,
+                "entries": [
+                    {
+                        "name": "talks",
+                        "path": "/srv/media/talks",
+                        "kind": "folder",
+                        "bytes": NULL,
+                        "modified_at": NULL,
+                    },
+                    {
+                        "name": "intro.mp3",
+                        "path": "/srv/media/intro.mp3",
+                        "kind": "file",
+                        "bytes": 482113,
+                        "modified_at": "2026-01-15T10:30:00.000Z",
+                    },
+                ],
+                "truncated": False,
+            }
+        ),
+        **_problem(400, "the path '/etc' is not below a declared media root: …", "bad_request"),
+    }
+}

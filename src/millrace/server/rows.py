@@ -79,12 +79,13 @@ def item_row(item: Item) -> dict[str, Any]:
         "started_at": rfc3339(item.started_at),
         "updated_at": rfc3339(item.updated_at),
         "finished_at": rfc3339(item.finished_at),
-        "results": {stage: _public(result) for stage, result in item.results.items()},
+        "results": {stage: public(result) for stage, result in item.results.items()},
         "error": item.error,
     }
 
 
-def _public(result: Any) -> Any:
+def public(result: Any) -> Any:
+    """Leave out what stages keep among themselves."""
     if not isinstance(result, Mapping):
         return result
     return {key: value for key, value in result.items() if not str(key).startswith("_")}

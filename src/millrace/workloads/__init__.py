@@ -7,13 +7,13 @@ its ``Workload`` to the engine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from millrace.engine.model import NewJob
+from millrace.engine.model import Artifact, Item, Job, NewJob
 from millrace.engine.workload import Workload
 
 if TYPE_CHECKING:
@@ -61,6 +61,56 @@ class DemoJob:
 
 
 @dataclass(frozen=True, slots=True)
+class FormField:
+    """One option in the dashboard's form for new jobs.
+
+    name      where its value goes: dots lead into objects (``tasks.asr``).
+    kind      ``flag``, ``choice`` (one of ``choices``), ``several`` (any of them), ``number`` or ``text``;
+              ``words`` is text that becomes a list, split at commas.
+    choices   value and label.
+    default   what is chosen at first; it is sent too.
+    target    ``options`` of the job, or the ``input`` of each of its items.
+    """
+
+    name: str
+    label: str
+    kind: Literal["flag", "choice", "several", "number", "text", "words"] = "text"
+    choices: tuple[tuple[str, str], ...] = ()
+    default: Any = None
+    help: str = ""
+    target: Literal["options", "input"] = "options"
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """How the dashboard shows a workload. All of it may be left out: what is general is shown then.
+
+    title      its name for people; ``about`` says in a sentence what it does.
+    inputs     what a job takes: ``files``; ``pairs`` (a master and a dub each); or ``folder``, one
+               folder below a media root, given as the option ``path``, or files there.
+    accept     file types, as the attribute ``accept`` of a file input has them.
+    fields     the options in its form.
+    folder     a directory with its own templates and files. ``item.html`` is shown for an item, with what
+               ``item`` returns; ``system.html`` on the page System. Scripts and styles there (``*.js``,
+               ``*.css``) are served below ``{{ own }}``; the script ``item.js`` and the style ``item.css``
+               are loaded with ``item.html``.
+    item       gathers what ``item.html`` shows, from the services, the job, the item and its artifacts.
+    summary    one line about what came out of an item, for lists; empty: nothing to say yet.
+    advice     what to do, by an error's code; see ``server/dashboard/advice.py`` for the general ones.
+    """
+
+    title: str
+    about: str = ""
+    inputs: Literal["files", "pairs", "folder"] = "files"
+    accept: str = ""
+    fields: tuple[FormField, ...] = ()
+    folder: Path | None = None
+    item: Callable[[Services, Job, Item, Sequence[Artifact]], Awaitable[Mapping[str, Any]]] | None = None
+    summary: Callable[[Item], str] | None = None
+    advice: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Plugin:
     """What an entry point offers.
 
@@ -84,6 +134,7 @@ class Plugin:
     commands   its subcommands for the command line, mounted as ``millrace KIND …``.
     doctor     lines for ``millrace doctor``: what is missing and what it would add.
     demo       its part of ``millrace demo``: makes samples and submits them; see ``DemoStand``.
+    face       makes the description of how the dashboard shows it; imports quickly, too.
     """
 
     kind: str
@@ -101,3 +152,4 @@ class Plugin:
     commands: Callable[[], typer.Typer] | None = None
     doctor: Callable[[Any], list[tuple[str, bool, str]]] | None = None
     demo: Callable[[DemoStand], DemoJob] | None = None
+    face: Callable[[], Face] | None = None
