@@ -516,11 +516,16 @@ def ws(live: LiveServer, job: str) -> str:
     return f"ws://127.0.0.1:{live.port}/api/v1/batch/{job}/ws"
 
 
-async def listen(live: LiveServer, job: str) -> tuple[list[dict[str, Any]], int | None]:
+async def listen(
+    live: LiveServer, job: str, snapshot: asyncio.Event | None = None
+) -> tuple[list[dict[str, Any]], int | None]:
+    """Return all messages and the code of the end; ``snapshot`` is set once the first one is there."""
     messages = []
-    async with websockets.connect(ws(live, job), proxy=None) as socket:
+    async with websockets.connect(ws(live, job), proxy=None, open_timeout=60) as socket:
         async for message in socket:
             messages.append(json.loads(message))
+            if snapshot is not None:
+                snapshot.set()
     return messages, socket.close_code
 
 
@@ -539,8 +544,9 @@ def test_the_feed_begins_with_a_snapshot_tells_each_image_and_ends_with_the_job(
     )
 
     async def session() -> tuple[list[dict[str, Any]], int | None]:
-        task = asyncio.create_task(listen(live, job))
-        await asyncio.sleep(0.3)
+        snapshot = asyncio.Event()
+        task = asyncio.create_task(listen(live, job, snapshot))
+        await snapshot.wait()
         await asyncio.to_thread(live.client.post, "/workloads/images/resume")
         return await asyncio.wait_for(task, 60)
 
@@ -596,8 +602,9 @@ def test_a_cancelled_job_ends_its_feed(new_server):
     job = paused(live, {"base64": b64(odd_files.jpeg())})
 
     async def session() -> tuple[list[dict[str, Any]], int | None]:
-        task = asyncio.create_task(listen(live, job))
-        await asyncio.sleep(0.3)
+        snapshot = asyncio.Event()
+        task = asyncio.create_task(listen(live, job, snapshot))
+        await snapshot.wait()
         cancelled = await asyncio.to_thread(live.client.post, f"/api/v1/batch/{job}/cancel")
         assert cancelled.json()["status"] == "cancelled"
         return await asyncio.wait_for(task, 60)
@@ -748,9 +755,10 @@ def test_finished_batches_are_kept_for_a_day(live):
 def test_a_batch_whose_time_is_over_is_deleted_with_its_files(new_server):
     brief = {**OPEN, "images": {**OPEN["images"], "retention": 4}, "retention": {"sweep": 0.1}}
     live = new_server(settings=brief).start()
-    status = run(live, {"base64": b64(odd_files.jpeg()), "name": "a.jpg"})
+    job = create(live, {"base64": b64(odd_files.jpeg()), "name": "a.jpg"})
+    status = live.client.get(f"/api/v1/batch/{job}").json()
     deadline = time.monotonic() + 60
-    while live.client.get(f"/api/v1/batch/{status['job_id']}").status_code != 404:
+    while live.client.get(f"/api/v1/batch/{job}").status_code != 404:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert not (live.data_dir / "blobs" / status["images"][0]["trace_id"]).exists()

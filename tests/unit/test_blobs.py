@@ -3,6 +3,7 @@
 import hashlib
 import os
 import threading
+from pathlib import Path
 
 import pytest
 from obstore.store import MemoryStore
@@ -75,6 +76,29 @@ def test_publishing_again_changes_nothing(blobs, write):
 def test_publishing_what_was_never_staged_fails(blobs):
     with pytest.raises(NotFound):
         blobs.publish("staging/1/a", "jobs/1/a")
+
+
+def test_many_are_staged_and_published_together(blobs, write):
+    bodies = [b"one", b"two", b"", b"four"]
+    staged = [f"staging/1/{n}/a" for n in range(4)]
+    sizes = blobs.stage_all([(write(body, str(n)), staged[n]) for n, body in enumerate(bodies)])
+    assert sizes == [(len(body), hashlib.sha256(body).hexdigest()) for body in bodies]
+    moves = [(staged[n], f"jobs/1/{n}/a") for n in range(4)]
+    blobs.publish_all(moves)
+    blobs.publish_all(moves)
+    assert [content(blobs, key) for _, key in moves] == bodies
+    assert keys(blobs) == [key for _, key in moves]
+    with pytest.raises(NotFound):
+        blobs.publish_all([*moves, ("staging/1/9/a", "jobs/1/9/a")])
+    blobs.publish_all([])
+    assert blobs.stage_all([]) == []
+
+
+def test_many_are_put_together(blobs, write):
+    blobs.put_all([(write(b"%d" % n, str(n)), f"uploads/x/{n}") for n in range(5)])
+    assert {key: content(blobs, key) for key in keys(blobs)} == {
+        f"uploads/x/{n}": b"%d" % n for n in range(5)
+    }
 
 
 def test_a_later_attempt_replaces_and_changes_the_etag(blobs, write):
@@ -220,6 +244,51 @@ def test_directory_moves_a_file_but_copies_what_others_still_hold(tmp_path, writ
         assert not stored.is_symlink()
         assert not stored.samefile(media)
     assert media.read_bytes() == b"media"
+
+
+@pytest.fixture
+def flushed(monkeypatch):
+    """Paths in the order in which they were flushed to disk."""
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("needs /proc to see what is flushed")
+    paths = []
+    real = os.fsync
+
+    def fsync(handle):
+        paths.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return paths
+
+
+def test_directory_flushes_content_before_it_is_staged_and_names_before_it_is_published(
+    tmp_path, write, flushed
+):
+    blobs, root = DirectoryBlobs(tmp_path / "blobs"), str(tmp_path / "blobs")
+    paths = [write(b"x", "a"), write(b"y", "b")]
+    blobs.stage_all([(path, f"staging/1/0/{path.name}") for path in paths])
+    assert sorted(flushed) == [str(path) for path in paths]
+    flushed.clear()
+    blobs.publish_all([("staging/1/0/a", "jobs/1/0/a"), ("staging/1/0/b", "jobs/1/0/b")])
+    assert sorted(flushed) == [root, f"{root}/jobs", f"{root}/jobs/1", f"{root}/jobs/1/0"]
+
+
+def test_directory_flushes_names_again_that_may_not_have_been(tmp_path, write, flushed):
+    blobs, root = DirectoryBlobs(tmp_path / "blobs"), str(tmp_path / "blobs")
+    blobs.stage(write(), "staging/1/0/a")
+    blobs.publish("staging/1/0/a", "jobs/a")
+    flushed.clear()
+    blobs.publish("staging/1/0/a", "jobs/a")
+    assert sorted(flushed) == [root, f"{root}/jobs"]
+
+
+def test_directory_flushes_what_is_put_and_every_folder_above_it(tmp_path, write, flushed):
+    blobs, root = DirectoryBlobs(tmp_path / "blobs"), str(tmp_path / "blobs")
+    path = write()
+    blobs.put(path, "uploads/x/0")
+    assert flushed[0] == str(path)
+    assert sorted(flushed[1:]) == [root, f"{root}/uploads", f"{root}/uploads/x"]
 
 
 def test_directory_blobs_are_files_that_need_no_copy(tmp_path, write):

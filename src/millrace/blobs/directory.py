@@ -1,11 +1,16 @@
-"""Blobs as files below one directory."""
+"""Blobs as files below one directory.
+
+The busy methods keep paths as plain strings: taking them apart with pathlib costs more than the disk.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +20,8 @@ from millrace.errors import NotFound, Unavailable
 
 ASIDE = ".aside"
 """Where copies are made before they are staged; what a crash left there is swept with ``staging``."""
+
+_FLUSHERS = 8
 
 
 @contextmanager
@@ -28,43 +35,69 @@ def _store_errors(what: str) -> Iterator[None]:
 
 
 class DirectoryBlobs:
-    """Blobs as files below one directory, each published by rename after it was flushed to disk."""
+    """Blobs as files below one directory, each named by rename after it was flushed to disk."""
 
     def __init__(self, root: Path) -> None:
-        self._root = Path(os.path.abspath(root))  # noqa: PTH100 - the root may be a link
+        self._root = Path(os.path.abspath(root))  # as written: the root may be a link
         self._root.mkdir(parents=True, exist_ok=True)
+        self._base = str(self._root)
+        self._flushers = ThreadPoolExecutor(_FLUSHERS, thread_name_prefix="blob-flush")
 
     def stage(self, path: Path, staged: str) -> tuple[int, str]:
-        """See ``Blobs.stage``: moved where the file lies on the same file system, else copied."""
-        target = self._root / check_key(staged)
-        with _store_errors(staged):
-            movable = not path.is_symlink() and path.stat().st_nlink == 1
-            if not (movable and path.stat().st_dev == self._root.stat().st_dev):
-                # In a folder that is never pruned, or it might go while the copy is made.
-                aside = self._root / ASIDE / uuid.uuid4().hex
-                aside.parent.mkdir(exist_ok=True)
-                shutil.copyfile(path, aside)
-                path = aside
-            # A moved file keeps its own time, by which sweeping would take it for an old leftover.
-            os.utime(path)
-            size, digest = sha256_of(path)
-            _flush(path)
-            self._rename(path, target)
-        return size, digest
+        """See ``Blobs.stage``."""
+        return self.stage_all([(path, staged)])[0]
+
+    def stage_all(self, files: Sequence[tuple[Path, str]]) -> list[tuple[int, str]]:
+        """See ``Blobs.stage_all``: moved where a file lies on the same file system, else copied.
+
+        The staged names themselves need not survive a power cut: nothing refers to them after one.
+        """
+        moves = self._own(files)
+        with _store_errors("a staged file"):
+            found = [sha256_of(path) for path, _ in moves]
+            self._flush_all([path for path, _ in moves])
+            for path, target in moves:
+                self._rename(path, target)
+        return found
+
+    def put(self, path: Path, key: str) -> None:
+        """See ``Blobs.put``."""
+        self.put_all([(path, key)])
+
+    def put_all(self, files: Sequence[tuple[Path, str]]) -> None:
+        """See ``Blobs.put_all``."""
+        moves = self._own(files)
+        with _store_errors("a new blob"):
+            self._flush_all([path for path, _ in moves])
+            for path, target in moves:
+                self._rename(path, target)
+            # The folders above as well: another thread may have made one and not flushed it yet.
+            self._flush_all({folder for _, target in moves for folder in self._above(target)})
 
     def publish(self, staged: str, key: str) -> None:
         """See ``Blobs.publish``."""
-        source, target = self._root / check_key(staged), self._root / check_key(key)
-        with _store_errors(staged):
-            if source.exists():
-                self._rename(source, target)
-                self._prune(source.parent)
-            elif not target.exists():
-                raise FileNotFoundError(staged)
+        self.publish_all([(staged, key)])
 
-    def put(self, path: Path, key: str) -> tuple[int, str]:
-        """See ``Blobs.put``."""
-        return self.stage(path, key)
+    def publish_all(self, moves: Sequence[tuple[str, str]]) -> None:
+        """See ``Blobs.publish_all``: all are renamed, then each directory is flushed once."""
+        touched: set[str] = set()
+        left: set[str] = set()
+        for staged, key in moves:
+            source, target = self._path(staged), self._path(key)
+            with _store_errors(staged):
+                try:
+                    touched |= self._rename(source, target)
+                except FileNotFoundError:
+                    if not os.path.exists(target):
+                        raise
+                    # Whoever renamed it may have been cut off before the names were flushed.
+                    touched |= self._above(target)
+                else:
+                    left.add(os.path.dirname(source))
+        with _store_errors("published files"):
+            self._flush_all(touched)
+        for folder in left:
+            self._prune(folder)
 
     def discard(self, prefix: str) -> None:
         """See ``Blobs.discard``."""
@@ -76,7 +109,7 @@ class DirectoryBlobs:
                     shutil.rmtree(target)
             else:
                 target.unlink(missing_ok=True)
-            self._prune(target.parent)
+            self._prune(str(target.parent))
 
     def local_path(self, key: str, scratch: Path) -> Path:
         """See ``Blobs.local_path``: the blob itself."""
@@ -133,42 +166,89 @@ class DirectoryBlobs:
         etag = f'"{found.st_mtime_ns:x}-{found.st_size:x}"'
         return Blob(key, found.st_size, etag, found.st_mtime)
 
-    def _rename(self, source: Path, target: Path) -> None:
+    def _path(self, key: str) -> str:
+        return f"{self._base}/{check_key(key)}"
+
+    def _own(self, files: Sequence[tuple[Path, str]]) -> Sequence[tuple[str, str]]:
+        """Return (file, target) for each, the file one of ours alone and on our file system."""
+        moves = []
+        device = os.stat(self._base).st_dev
+        for given, key in files:
+            path, target = str(given), self._path(key)
+            with _store_errors(key):
+                found = os.lstat(path)
+                if stat.S_ISLNK(found.st_mode) or found.st_nlink > 1 or found.st_dev != device:
+                    # In a folder that is never pruned, or it might go while the copy is made.
+                    os.makedirs(f"{self._base}/{ASIDE}", exist_ok=True)
+                    path = shutil.copyfile(path, f"{self._base}/{ASIDE}/{uuid.uuid4().hex}")
+                # A moved file keeps its own time, by which sweeping would take it for an old leftover.
+                os.utime(path)
+            moves.append((path, target))
+        return moves
+
+    def _rename(self, source: str, target: str) -> set[str]:
+        """Give a file its name; return the directories that must be flushed for it to last.
+
+        FileNotFoundError when there is no such file.
+        """
+        folder = os.path.dirname(target)
+        touched = {folder}
         for attempt in range(10):
             try:
-                _make_directories(target.parent)
-                source.replace(target)
+                os.replace(source, target)
             except FileNotFoundError:
-                # A directory on the way was empty, and somebody else pruned it meanwhile.
-                if attempt == 9 or not source.exists():
+                # A directory on the way is missing, or was empty and somebody else has pruned it.
+                if attempt == 9 or not os.path.exists(source):
                     raise
+                with suppress(FileNotFoundError):
+                    touched.update(_make_directories(folder))
             else:
-                with suppress(FileNotFoundError):  # discarded already
-                    _flush(target.parent)
-                return
+                break
+        return touched
 
-    def _prune(self, directory: Path) -> None:
-        while directory != self._root and directory.is_relative_to(self._root):
+    def _above(self, target: str) -> set[str]:
+        """Return every directory from the root down to a file."""
+        out = set()
+        while target != self._base:
+            target = os.path.dirname(target)
+            out.add(target)
+        return out
+
+    def _flush_all(self, paths: Collection[str]) -> None:
+        """Flush files and directories side by side: a disk takes many at once for the price of one."""
+        if len(paths) < 2:
+            for path in paths:
+                _flush(path)
+        else:
+            for _ in self._flushers.map(_flush, paths):
+                pass
+
+    def _prune(self, directory: str) -> None:
+        """Remove a directory and those above it as far as they are empty."""
+        while directory != self._base:
             try:
-                directory.rmdir()
+                os.rmdir(directory)
             except OSError:
                 return  # not empty, or gone already
-            directory = directory.parent
+            directory = os.path.dirname(directory)
 
 
-def _make_directories(directory: Path) -> None:
-    """Make a directory and those above it, each flushed into its parent."""
-    if directory.is_dir():
-        return
-    _make_directories(directory.parent)
-    directory.mkdir(exist_ok=True)
-    _flush(directory.parent)
+def _make_directories(directory: str) -> list[str]:
+    """Make a directory and those above it; return the parents that have a new name in them."""
+    if os.path.isdir(directory):
+        return []
+    parent = os.path.dirname(directory)
+    touched = _make_directories(parent)
+    with suppress(FileExistsError):
+        os.mkdir(directory)
+    return [*touched, parent]
 
 
-def _flush(path: Path) -> None:
+def _flush(path: str) -> None:
     """Make a file's content, or a directory's names, survive a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with suppress(FileNotFoundError):  # discarded already
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +12,8 @@ from typing import Any, Protocol
 from millrace.errors import InvalidRequest
 
 CHUNK = 1024 * 1024
+
+_FORBIDDEN = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +39,26 @@ class Blobs(Protocol):
         The file may be moved rather than copied; a symbolic or hard link is always copied.
         """
 
+    def stage_all(self, files: Sequence[tuple[Path, str]]) -> list[tuple[int, str]]:
+        """Stage (file, staged key) for each, side by side; what some staged before an error may stay."""
+
     def publish(self, staged: str, key: str) -> None:
-        """Make a staged blob visible under its final key at once, replacing an older one.
+        """Make a staged blob visible under its final key at once, replacing an older one, durably.
 
         Doing it again after it was done is no error.
         """
 
-    def put(self, path: Path, key: str) -> tuple[int, str]:
-        """Stage and publish in one call; return (bytes, sha256 hex)."""
+    def publish_all(self, moves: Sequence[tuple[str, str]]) -> None:
+        """Publish (staged key, key) for each, side by side; all are durable when it returns.
+
+        After an error some may be published; doing all of it again is no error.
+        """
+
+    def put(self, path: Path, key: str) -> None:
+        """Store the file durably under its final key, at once. It may be moved, as by ``stage``."""
+
+    def put_all(self, files: Sequence[tuple[Path, str]]) -> None:
+        """Put (file, key) for each, side by side; after an error some may be there."""
 
     def discard(self, prefix: str) -> None:
         """Delete the blob ``prefix`` and all below ``prefix + "/"``; absence is no error."""
@@ -78,15 +93,15 @@ def check_key(key: str) -> str:
     for name in key.split("/"):
         if name in ("", ".", "..") or len(name.encode("utf-8", "surrogatepass")) > 255:
             raise InvalidRequest(f"{key[:300]!r} cannot name a blob: the part {name[:80]!r} is not allowed")
-        if any(ord(char) < 32 or ord(char) == 127 or 0xD800 <= ord(char) <= 0xDFFF for char in name):
+        if _FORBIDDEN.search(name):
             raise InvalidRequest(f"{key[:300]!r} cannot name a blob: it holds a control character")
     if len(key.encode()) > 1024:
         raise InvalidRequest(f"a blob's key of {len(key.encode())} bytes is longer than the 1024 allowed")
     return key
 
 
-def sha256_of(path: Path) -> tuple[int, str]:
+def sha256_of(path: Path | str) -> tuple[int, str]:
     """Return (bytes, sha256 hex) of a file."""
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
         return file.tell(), digest.hexdigest()

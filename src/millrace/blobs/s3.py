@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import obstore
@@ -21,6 +22,10 @@ from millrace.errors import NotFound, Unavailable
 if TYPE_CHECKING:
     from obstore.store import S3Store
 
+A = TypeVar("A")
+T = TypeVar("T")
+
+_REQUESTS = 16
 _SMALL = 8 * CHUNK
 # What S3 copies in one request (AWS, "CopyObject"); beyond it the bytes travel through here.
 _LARGEST_COPY = 5 * 1024**3
@@ -65,6 +70,7 @@ class S3Blobs:
         self._cache_at = cache
         self._cache = BlobCache(cache, cache_bytes)
         self._store = self._open()
+        self._requests = ThreadPoolExecutor(_REQUESTS, thread_name_prefix="blob-requests")
 
     def _open(self) -> S3Store:
         from obstore.store import S3Store
@@ -131,9 +137,27 @@ class S3Blobs:
                 obstore.put(self._store, key, iter(obstore.get(self._store, staged)), chunk_size=16 * _SMALL)
             obstore.delete(self._store, staged)
 
-    def put(self, path: Path, key: str) -> tuple[int, str]:
+    def stage_all(self, files: Sequence[tuple[Path, str]]) -> list[tuple[int, str]]:
+        """See ``Blobs.stage_all``."""
+        return self._abreast(self.stage, files)
+
+    def publish_all(self, moves: Sequence[tuple[str, str]]) -> None:
+        """See ``Blobs.publish_all``."""
+        self._abreast(self.publish, moves)
+
+    def put(self, path: Path, key: str) -> None:
         """See ``Blobs.put``: an object only appears once it is whole."""
-        return self.stage(path, key)
+        self.stage(path, key)
+
+    def put_all(self, files: Sequence[tuple[Path, str]]) -> None:
+        """See ``Blobs.put_all``."""
+        self._abreast(self.put, files)
+
+    def _abreast(self, work: Callable[[A, str], T], arguments: Sequence[tuple[A, str]]) -> list[T]:
+        """Do the work for each pair of arguments, several requests at a time."""
+        if len(arguments) == 1:
+            return [work(*arguments[0])]
+        return list(self._requests.map(work, *zip(*arguments, strict=True))) if arguments else []
 
     def discard(self, prefix: str) -> None:
         """See ``Blobs.discard``."""

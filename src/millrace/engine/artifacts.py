@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,17 +26,18 @@ class ArtifactStore(Protocol):
     the attempt's result, and only then is it seen by anybody. All methods block.
     """
 
-    def stage(self, path: Path, staged: str) -> tuple[int, str]:
-        """Worker side: store the file durably under the staged key; return (bytes, sha256 hex).
+    def stage_all(self, files: Sequence[tuple[Path, str]]) -> list[tuple[int, str]]:
+        """Worker side: store each file durably under its staged key; return (bytes, sha256 hex) of each.
 
-        The file may be moved rather than copied.
+        The files may be moved rather than copied.
         """
         ...
 
-    def publish(self, staged: str, key: str) -> None:
-        """Engine side: make a staged file visible under its final key, atomically, replacing an older one.
+    def publish_all(self, moves: Sequence[tuple[str, str]]) -> None:
+        """Engine side: make (staged key, key) for each visible under its final key, durably.
 
-        Publishing again what was already published (after a crash in between) is not an error.
+        Each appears at once, replacing an older one. Publishing again what was already published (after
+        a crash in between) is not an error.
         """
         ...
 

@@ -131,6 +131,7 @@ class StageContext:
         self.models = models if models is not None else WarmModels()
         self.written: dict[str, str] = {}
         self._workdir = workdir
+        self._made = False
         self._report = report
         self._add = add
         self._fetch_blob = fetch_blob
@@ -139,12 +140,15 @@ class StageContext:
     @property
     def workdir(self) -> Path:
         """A directory of the item's own, made when first asked for and removed afterwards."""
-        self._workdir.mkdir(parents=True, exist_ok=True)
+        if not self._made:
+            self._workdir.mkdir(parents=True, exist_ok=True)
+            self._made = True
         return self._workdir
 
     def clean(self) -> None:
         """Remove the work directory."""
-        shutil.rmtree(self._workdir, ignore_errors=True)
+        if self._made:
+            shutil.rmtree(self._workdir, ignore_errors=True)
 
     def progress(self, fraction: float, phase: str = "") -> None:
         """Report how far the stage is: 0–1, clamped; ``phase`` in the contract's words. Cheap to call."""

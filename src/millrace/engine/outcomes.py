@@ -77,6 +77,7 @@ class Outcomes:
                 else:
                     self._end_call(round_, report, ended)
         self._finish_items(round_, done)
+        self._publish_artifacts(round_)
 
     def _take_progress(self, round_: Round, report: Progress) -> None:
         running = self.calls.get(report.lease)
@@ -106,7 +107,7 @@ class Outcomes:
             round_.event(job.row, "items.added", number=number, total=job.row.total)
 
     def _finish_items(self, round_: Round, done: list[Done]) -> None:
-        """Write the ends of attempts, publish their artifacts, count, and tell."""
+        """Write the ends of attempts, note their artifacts, count, and tell."""
         updates: list[ItemUpdate] = []
         applied: list[tuple[Running, Done, Claimed, Position]] = []
         for report in done:
@@ -129,7 +130,7 @@ class Outcomes:
             if running.job.row.cancel_requested:
                 self._discard(round_, report.artifacts)
             else:
-                self._publish_artifacts(round_, running, item, report.artifacts)
+                self._record_artifacts(round_, running, item, report.artifacts)
             self.scheduler.learn(
                 running.call.kind, running.call.stage.name, report.finished_at - report.started_at, item.size
             )
@@ -258,17 +259,14 @@ class Outcomes:
         round_.event(row, "job.planned", total=row.total)
         self.settle(round_, row)
 
-    def _publish_artifacts(
+    def _record_artifacts(
         self, round_: Round, running: Running, item: Claimed, artifacts: list[Staged]
     ) -> None:
-        if not artifacts:
-            return
         row, template = running.job.row, running.job.workload.artifact_key
-        rows = []
         for artifact in artifacts:
             key = template.format(job=row.id, idx=item.idx, uid=item.uid, name=artifact.name)
-            self.artifacts.publish(artifact.staged, key)
-            rows.append(
+            round_.moves.append((artifact.staged, key))
+            round_.artifacts.append(
                 (
                     row.seq,
                     item.idx,
@@ -282,7 +280,12 @@ class Outcomes:
                 )
             )
             round_.event(row, "artifact.ready", item.idx, name=artifact.name, bytes=artifact.bytes)
-        round_.tx.insert_artifacts(rows)
+
+    def _publish_artifacts(self, round_: Round) -> None:
+        """Give the files of the round their names, all together, before their rows are committed."""
+        if round_.moves:
+            self.artifacts.publish_all(round_.moves)
+            round_.tx.insert_artifacts(round_.artifacts)
 
     def _discard(self, round_: Round, artifacts: list[Staged]) -> None:
         for artifact in artifacts:

@@ -9,7 +9,7 @@ from typing import Any
 from millrace.engine.executors import Call
 from millrace.engine.model import Event
 from millrace.engine.scheduler import ActiveJob
-from millrace.engine.store import Claimed, JobRow, Transaction
+from millrace.engine.store import ArtifactRow, Claimed, JobRow, Transaction
 
 RoundEvent = tuple[JobRow, int, str, int | None, dict[str, Any]]
 """An event before it is stored: its job, number, type, item and data."""
@@ -30,13 +30,18 @@ class Running:
 
 @dataclass(slots=True)
 class Round:
-    """What one transaction gathers: rows to write at its end, and what to do after its commit."""
+    """What one transaction gathers: rows to write at its end, and what to do after its commit.
+
+    ``moves`` are the staged files of ``artifacts``, each with the key it is to be published under.
+    """
 
     tx: Transaction
     now: float
     dirty: dict[str, JobRow] = field(default_factory=dict)
     events: list[RoundEvent] = field(default_factory=list)
     runs: list[tuple[int, int, int, str, str, float, float, str]] = field(default_factory=list)
+    moves: list[tuple[str, str]] = field(default_factory=list)
+    artifacts: list[ArtifactRow] = field(default_factory=list)
     calls: list[Running] = field(default_factory=list)
     live: list[Event] = field(default_factory=list)
     afterwards: list[Callable[[], None]] = field(default_factory=list)

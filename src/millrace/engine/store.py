@@ -140,6 +140,9 @@ class JobRow:
 ItemUpdate = tuple[str, int, int, int, float, str | None, str | None, float, float | None, int, int, int]
 """state, stage, tries, losses, available_at, results, error, updated_at, finished_at, job, idx, lease."""
 
+ArtifactRow = tuple[int, int, str, str, int, str, str, str, float]
+"""job, idx, name, stage, bytes, sha256, media_type, key, created_at."""
+
 
 class Transaction(DeliveryWrites, PresetWrites, ScheduleWrites, RetentionWrites, Protocol):
     """One write transaction. Everything in it is committed together or not at all."""
@@ -251,8 +254,8 @@ class Transaction(DeliveryWrites, PresetWrites, ScheduleWrites, RetentionWrites,
         """Append (job, idx, attempt, stage, outcome, started_at, finished_at, worker)."""
         ...
 
-    def insert_artifacts(self, rows: Sequence[tuple[int, int, str, str, int, str, str, str, float]]) -> None:
-        """Add or replace (job, idx, name, stage, bytes, sha256, media_type, key, created_at)."""
+    def insert_artifacts(self, rows: Sequence[ArtifactRow]) -> None:
+        """Add artifacts, each in place of an older one of that name."""
         ...
 
     def artifact_keys(self, job: JobRow, idxs: Sequence[int]) -> dict[int, dict[str, str]]:

@@ -20,6 +20,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ from millrace.errors import StageError
 log = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 0.005
+# Results with files wait longer for others: flushing several to disk costs little more than one.
+_GROUP_SECONDS = 0.02
 _PROGRESS_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1
 
@@ -56,6 +59,37 @@ def _watch_lifeline(descriptor: int) -> None:
     os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
+@dataclass(slots=True)
+class _Attempt:
+    """An item that was run, and what is to be reported of it. ``files`` are to be staged."""
+
+    context: StageContext
+    started: float
+    finished: float = 0.0
+    verdict: str = "succeeded"
+    results: str | None = None
+    error: dict[str, Any] | None = None
+    files: list[Path] = field(default_factory=list)
+    staged: list[Any] = field(default_factory=list)
+
+    def fail(self, error: dict[str, Any]) -> None:
+        """Turn it into a failure: nothing it produced counts."""
+        self.verdict, self.error = "failed", error
+        self.results, self.files, self.staged = None, [], []
+
+    def report(self) -> list[Any]:
+        """Return it as the server reads it."""
+        return [
+            self.context.idx,
+            self.verdict,
+            self.results,
+            self.error,
+            self.staged,
+            self.started,
+            self.finished,
+        ]
+
+
 class Worker:
     """The loop of one worker process."""
 
@@ -65,7 +99,7 @@ class Worker:
         self._inbox: list[dict[str, Any]] = []
         self._functions: dict[str, Callable[[StageContext], Any]] = {}
         self._lease = 0
-        self._done: list[Any] = []
+        self._ended: list[_Attempt] = []
         self._flushed = 0.0
         self._progressed = 0.0
         self._phase = ""
@@ -109,19 +143,23 @@ class Worker:
         self._flushed = time.monotonic()
         _limit_memory(call["memory"])
         for item in call["items"]:
-            self._done.append(self._run_item(call, item))
-            if time.monotonic() - self._flushed >= _FLUSH_SECONDS:
+            attempt = self._run_item(call, item)
+            self._ended.append(attempt)
+            if time.monotonic() - self._flushed >= (_GROUP_SECONDS if attempt.files else _FLUSH_SECONDS):
                 self._flush(ended=False)
         _limit_memory(None)
         self._flush(ended=True)
 
     def _flush(self, *, ended: bool) -> None:
-        self._send(["done", self._lease, self._done, ended, self._models.keys()])
-        self._done = []
+        self._stage([attempt for attempt in self._ended if attempt.files])
+        for attempt in self._ended:
+            attempt.context.clean()
+        done = [attempt.report() for attempt in self._ended]
+        self._send(["done", self._lease, done, ended, self._models.keys()])
+        self._ended = []
         self._flushed = time.monotonic()
 
-    def _run_item(self, call: dict[str, Any], item: dict[str, Any]) -> list[Any]:
-        started = time.time()
+    def _run_item(self, call: dict[str, Any], item: dict[str, Any]) -> _Attempt:
         idx = item["idx"]
         self._progressed, self._phase = 0.0, ""
         results = item["results"] or {}
@@ -146,45 +184,23 @@ class Worker:
             fetch_blob=lambda key, target: self._artifacts.local_path(key, target),
             published=item["artifacts"],
         )
-        verdict, merged, error, staged = "succeeded", None, None, []
+        attempt = _Attempt(context, time.time())
         try:
             outcome = self._function(call["run"])(context)
             if isinstance(outcome, Skip):
-                verdict = "skipped"
+                attempt.verdict = "skipped"
                 outcome = {"skipped": outcome.reason, **outcome.result}
             if outcome is not None:
-                merged = wire.dumps({**results, call["stage"]: outcome}).decode()
-            staged = self._stage(context)
+                attempt.results = wire.dumps({**results, call["stage"]: outcome}).decode()
+            attempt.files = _written(context)
         except MemoryError:
             _limit_memory(None)
-            verdict, error = (
-                "failed",
-                _error("out_of_memory", f"the stage needed more memory than {call['memory']} bytes"),
-            )
             log.exception("job %s item %d: out of memory in %s", call["job"], idx, call["stage"])
-        except StageError as failure:
-            verdict = "failed"
-            error = _error(
-                failure.code,
-                failure.message,
-                failure.details,
-                retryable=failure.retryable,
-                backend=failure.backend,
-            )
-        except Exception as failure:
-            verdict = "failed"
-            where = traceback.format_exception(failure)[-8:]
-            error = _error(
-                "internal_error",
-                f"{type(failure).__name__}: {failure}",
-                {"traceback": "".join(where)},
-                backend=True,
-            )
-            log.exception("job %s item %d: unexpected error in %s", call["job"], idx, call["stage"])
-        if verdict == "failed":
-            merged, staged = None, []
-        context.clean()
-        return [idx, verdict, merged, error, staged, started, time.time()]
+            attempt.fail(_error("out_of_memory", f"the stage needed more memory than {call['memory']} bytes"))
+        except Exception as failure:  # noqa: BLE001 - it becomes the item's error
+            attempt.fail(_failure(failure, context))
+        attempt.finished = time.time()
+        return attempt
 
     def _function(self, path: str) -> Callable[[StageContext], Any]:
         function = self._functions.get(path)
@@ -198,18 +214,29 @@ class Worker:
             self._store = self._open_store()
         return self._store
 
-    def _stage(self, context: StageContext) -> list[Any]:
-        staged = []
-        for name, media_type in context.written.items():
-            path = context.workdir / "artifacts" / name
-            if not path.is_file():
-                raise StageError(
-                    f"the stage announced the artifact {name!r} but did not write it", code="internal_error"
-                )
-            key = f"staging/{self._lease}/{context.idx}/{name}"
-            size, digest = self._artifacts.stage(path, key)
-            staged.append([name, key, size, digest, media_type])
-        return staged
+    def _stage(self, attempts: list[_Attempt]) -> None:
+        """Write the files of these attempts aside, all together; they fail where that fails."""
+        files = [file for attempt in attempts for file in self._asides(attempt)]
+        if not files:
+            return
+        began = time.time()
+        try:
+            stored = dict(zip(files, self._artifacts.stage_all(files), strict=True))
+        except Exception as failure:  # noqa: BLE001 - it becomes the item's error
+            for attempt in attempts:
+                attempt.fail(_failure(failure, attempt.context))
+            return
+        share = (time.time() - began) / len(attempts)
+        for attempt in attempts:
+            attempt.finished += share
+            for path, key in self._asides(attempt):
+                size, digest = stored[path, key]
+                attempt.staged.append([path.name, key, size, digest, attempt.context.written[path.name]])
+
+    def _asides(self, attempt: _Attempt) -> list[tuple[Path, str]]:
+        """Return an attempt's files, each with the key under which it is staged."""
+        folder = f"staging/{self._lease}/{attempt.context.idx}"
+        return [(path, f"{folder}/{path.name}") for path in attempt.files]
 
     def _progress(self, idx: int, fraction: float, phase: str) -> None:
         now = time.monotonic()
@@ -222,6 +249,34 @@ class Worker:
     def _add(self, items: list[NewItem]) -> None:
         rows = [[item.name, item.input, item.size, item.uid, item.key] for item in items]
         self._send(["items", self._lease, rows])
+
+
+def _written(context: StageContext) -> list[Path]:
+    """Return the artifacts that the stage wrote; StageError where it announced one and did not."""
+    paths = [context.workdir / "artifacts" / name for name in context.written]
+    for path in paths:
+        if not path.is_file():
+            raise StageError(
+                f"the stage announced the artifact {path.name!r} but did not write it", code="internal_error"
+            )
+    return paths
+
+
+def _failure(failure: Exception, context: StageContext) -> dict[str, Any]:
+    """Return an exception as the error of its item."""
+    if isinstance(failure, StageError):
+        return _error(
+            failure.code,
+            failure.message,
+            failure.details,
+            retryable=failure.retryable,
+            backend=failure.backend,
+        )
+    where = "".join(traceback.format_exception(failure)[-8:])
+    log.error("job %s item %d: unexpected error in %s\n%s", context.job, context.idx, context.stage, where)
+    return _error(
+        "internal_error", f"{type(failure).__name__}: {failure}", {"traceback": where}, backend=True
+    )
 
 
 def _error(

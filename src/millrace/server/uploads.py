@@ -12,9 +12,9 @@ import re
 import secrets
 import shutil
 import unicodedata
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, unquote
@@ -376,22 +376,20 @@ class Uploads:
             await _finish(receiver.close)
         form = Form(receiver.fields, [], digest, (f"uploads/{token}",) if receiver.files else ())
         try:
-            for number, (path, upload) in enumerate(receiver.files):
-                form.files.append(
-                    await asyncio.to_thread(self._keep, path, upload, f"uploads/{token}/{number}")
-                )
+            form.files += await asyncio.to_thread(self._keep, receiver.files, f"uploads/{token}")
         except BaseException:
             await _finish(lambda: self._blobs.discard(f"uploads/{token}"))
             raise
         return form
 
-    def _keep(self, path: Path, upload: Upload, key: str) -> Upload:
-        if upload.oversize:
-            return upload
-        self._blobs.put(path, key)
-        return Upload(
-            upload.field, upload.name, key, upload.size, upload.sha256, upload.media_type, upload.head
-        )
+    def _keep(self, files: Sequence[tuple[Path, Upload]], prefix: str) -> list[Upload]:
+        """Store the files of a form, all together; those over the limit are only named."""
+        kept = [
+            (path, upload if upload.oversize else replace(upload, key=f"{prefix}/{number}"))
+            for number, (path, upload) in enumerate(files)
+        ]
+        self._blobs.put_all([(path, upload.key) for path, upload in kept if not upload.oversize])
+        return [upload for _, upload in kept]
 
     async def _read_urlencoded(self, request: Request) -> Form:
         body = b"".join([block async for block in _blocks(request, _MAX_FIELD)])

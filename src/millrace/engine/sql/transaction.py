@@ -18,7 +18,7 @@ from millrace.engine.sql.deliveries import DeliveryStatements
 from millrace.engine.sql.presets import PresetStatements
 from millrace.engine.sql.retention import RetentionStatements
 from millrace.engine.sql.schedules import ScheduleStatements
-from millrace.engine.store import PLAN_STAGE, Claimed, ItemUpdate, JobRow, TransactionLost
+from millrace.engine.store import PLAN_STAGE, ArtifactRow, Claimed, ItemUpdate, JobRow, TransactionLost
 from millrace.errors import Conflict, IdempotencyConflict, InvalidRequest
 
 T = TypeVar("T")
@@ -420,8 +420,8 @@ class SqlTransaction(DeliveryStatements, PresetStatements, ScheduleStatements, R
             rows,
         )
 
-    def insert_artifacts(self, rows: Sequence[tuple[int, int, str, str, int, str, str, str, float]]) -> None:
-        """Add or replace (job, idx, name, stage, bytes, sha256, media_type, key, created_at)."""
+    def insert_artifacts(self, rows: Sequence[ArtifactRow]) -> None:
+        """Add artifacts, each in place of an older one of that name."""
         self._many(
             "INSERT INTO artifacts (job, idx, name, stage, bytes, sha256, media_type, key, created_at) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job, idx, name) DO UPDATE SET "

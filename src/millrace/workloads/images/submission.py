@@ -83,9 +83,7 @@ class Submission:
         kept = False
         try:
             given, digest = await self._read(request, folder)
-            items = [
-                await asyncio.to_thread(self._store, image, f"{owns}/{n}") for n, image in enumerate(given)
-            ]
+            items = await asyncio.to_thread(self._store, given, owns)
             stored = any(image.data is not None for image in given)
             new = _job(items, (owns,) if stored else (), idempotency(request, digest))
             job, kept = await self._services.engine.submit(new)
@@ -163,13 +161,23 @@ class Submission:
             raise InvalidRequest(f"{where}: base64 is not valid: {decoded.error}")
         return Given(plain_name(name, f"image_{number}{_ending(decoded)}"), data=decoded)
 
-    def _store(self, image: Given, key: str) -> NewItem:
-        if image.data is None:
-            return _item(image.name, {"kind": "url", "url": image.url, "name": image.name}, 1)
-        if image.data.oversize:
-            return _item(image.name, {"kind": "oversize", "bytes": image.data.size}, 1)
-        self._services.blobs.put(image.data.path, key)
-        return _item(image.name, {"kind": "upload", "key": key, "name": image.name}, image.data.size)
+    def _store(self, given: list[Given], owns: str) -> list[NewItem]:
+        """Store the images that came as bytes, all together, and return the items of the job."""
+        items: list[NewItem] = []
+        files: list[tuple[Path, str]] = []
+        found: dict[str, Any]
+        for number, image in enumerate(given):
+            if image.data is None:
+                found, size = {"kind": "url", "url": image.url, "name": image.name}, 1
+            elif image.data.oversize:
+                found, size = {"kind": "oversize", "bytes": image.data.size}, 1
+            else:
+                key = f"{owns}/{number}"
+                files.append((image.data.path, key))
+                found, size = {"kind": "upload", "key": key, "name": image.name}, image.data.size
+            items.append(_item(image.name, found, size))
+        self._services.blobs.put_all(files)
+        return items
 
 
 def body_limit(settings: ImagesSettings) -> int:
