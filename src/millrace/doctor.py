@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from millrace import notify
 from millrace.errors import MillraceError
 from millrace.models import list_models, told
 from millrace.settings import GIB, Settings, is_loopback, nvidia_devices
@@ -40,6 +41,7 @@ def examine(settings: Settings, plugins: Mapping[str, Plugin]) -> list[Finding]:
         *_storage(settings),
         *_database(settings),
         *_blobs(settings),
+        *_notifications(settings),
         *_machine(settings),
         *_models(settings),
         *_workloads(settings, plugins),
@@ -153,6 +155,26 @@ def _blobs(settings: Settings) -> Iterator[Finding]:
         yield Finding("blobs", "ok", f"{settings.blob_location}{at}")
     except MillraceError as error:
         yield Finding("blobs", "problem", f"{settings.blob_location}{at}: {error.message}")
+
+
+def _notifications(settings: Settings) -> Iterator[Finding]:
+    targets = settings.notify.targets
+    if not notify.available():
+        if targets or settings.notify.per_job == "any":
+            yield Finding("notify", "problem" if targets else "warning", f"notifications need: {notify.HINT}")
+        else:
+            yield Finding("notify", "could", f"{notify.HINT} tells people by e-mail, chat and the like")
+        return
+    if not targets:
+        yield Finding("notify", "could", "no notify.targets: nobody is told when a job ends or fails")
+    wrong = dict(notify.check_targets(targets))
+    for name, address in targets.items():
+        shown = f"{name}, {notify.masked(address.get_secret_value())}"
+        if name in wrong:
+            yield Finding("notify", "problem", f"{shown} cannot be used: {wrong[name]}")
+        else:
+            rules = sum(name in rule.targets for rule in settings.notify.rules)
+            yield Finding("notify", "ok", f"{shown}, named by {rules} rule{'' if rules == 1 else 's'}")
 
 
 def _machine(settings: Settings) -> Iterator[Finding]:

@@ -167,6 +167,57 @@ class WebhookSettings(Section):
     secret: SecretStr | None = None
 
 
+class NotifyRule(Section):
+    """Who is told of which jobs; the same words as ``engine.notifications.Rule``.
+
+    when         ``ended`` (all), ``failed``, ``failures`` (failed, or an item of it did), ``succeeded`` or
+                 ``cancelled``.
+    kinds        only of these kinds; empty: of all.
+    min_seconds  only of jobs that took at least this long.
+    targets      whom: names in ``notify.targets``.
+    message      the text instead of the usual one, with ``{label}``, ``{failures}`` and the like.
+    """
+
+    when: Literal["ended", "failed", "failures", "succeeded", "cancelled"] = "ended"
+    kinds: tuple[str, ...] = ()
+    min_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    targets: Annotated[tuple[str, ...], Field(min_length=1)]
+    message: str | None = None
+
+
+class NotifySettings(Section):
+    """Whom to tell when jobs end, in words for people, through Apprise (the extra ``notify``).
+
+    targets        name → Apprise URL: ``mailto://…``, ``ntfy://…``, ``slack://…`` and a hundred more.
+    rules          who is told of which jobs.
+    per_job        whom a job may name: ``named`` targets only, ``any`` Apprise URL as well, or ``off``.
+    allow_private  whether the Apprise URLs of jobs may reach addresses that are not public. Targets may.
+    failures       how many of a job's failures a message lists.
+    attempts, delay, max_delay, timeout   as for webhooks.
+    """
+
+    targets: Mapping[Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")], SecretStr] = Field(
+        default_factory=dict
+    )
+    rules: tuple[NotifyRule, ...] = ()
+    per_job: Literal["named", "any", "off"] = "named"
+    allow_private: bool = False
+    failures: Annotated[int, Field(ge=0, le=100)] = 5
+    attempts: Annotated[int, Field(ge=1, le=50)] = 6
+    delay: Seconds = 10.0
+    max_delay: Seconds = 3600.0
+    timeout: Seconds = 30.0
+
+    @model_validator(mode="after")
+    def _targets_there(self) -> NotifySettings:
+        for number, rule in enumerate(self.rules):
+            for name in rule.targets:
+                if name not in self.targets:
+                    there = ", ".join(self.targets) or "none"
+                    raise ValueError(f"notify.rules.{number} names the target {name!r}; there are: {there}")
+        return self
+
+
 class RetentionSettings(Section):
     """When finished jobs are deleted.
 
@@ -197,6 +248,7 @@ class Settings(Section):
     require_auth       whether every request but health needs the token; by default only where the
                        host can be reached from other machines.
     bearer_token       that token.
+    public_url         where people reach this server, for links in notifications.
     idle_unload        seconds after which a worker drops a model that nobody used.
     workloads          one section per workload, checked against that workload's own model. In the
                        file and the environment these stand at the top level, under the workload's name.
@@ -213,12 +265,14 @@ class Settings(Section):
     )
     require_auth: bool = Field(default_factory=lambda data: not is_loopback(data.get("host", "")))
     bearer_token: SecretStr | None = None
+    public_url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")] | None = None
     idle_unload: Seconds = 300.0
     blobs: BlobSettings = BlobSettings()
     slots: SlotSettings = Field(default_factory=SlotSettings)
     limits: LimitSettings = LimitSettings()
     fetch: FetchSettings = FetchSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    notify: NotifySettings = NotifySettings()
     retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
     workloads: Mapping[str, SerializeAsAny[BaseModel]] = Field(default_factory=dict)

@@ -37,7 +37,7 @@ JOBS_NAMES: Mapping[str, tuple[tuple[str, ...], Callable[[Any], Any]]] = {
     "storage_path": (("database",), lambda value: f"sqlite:///{Path(str(value)).expanduser().absolute()}"),
     "cleanup_interval_hours": (("retention", "sweep"), lambda value: float(value) * 3600.0),
 }
-SECRET_NAMES = ("token", "secret", "password", "key", "database")
+SECRET_NAMES = ("token", "secret", "password", "key", "database", "targets")
 
 Path_ = tuple[str, ...]
 Sections = Mapping[str, type[BaseModel]]
@@ -284,6 +284,8 @@ def _shown(path: Path_, value: Any) -> str:
     if any(word in name for name in path for word in SECRET_NAMES):
         return "(not shown)"
     text = repr(value)
+    if path[0] == "notify" and "://" in text:
+        return "(not shown)"  # an address that stands where none belongs still holds its password
     return text if len(text) <= 80 else text[:77] + "…"
 
 

@@ -44,7 +44,7 @@ CONTRACTS = ["transcripts", "tracks", "sync", "images", "documents"]
 
 
 @pytest.mark.parametrize(
-    "tag", ["jobs", "workloads", "presets", "schedules", "deliveries", "server", *CONTRACTS]
+    "tag", ["jobs", "workloads", "presets", "schedules", "deliveries", "notifications", "server", *CONTRACTS]
 )
 def test_every_endpoint_has_a_summary_a_description_and_an_example(schema: dict[str, Any], tag: str) -> None:
     operations = [
@@ -97,6 +97,7 @@ def test_the_examples_have_the_fields_of_real_answers(probe: LiveServer, schema:
         ("/presets", "/presets"),
         ("/schedules", "/schedules"),
         ("/deliveries", "/deliveries"),
+        ("/notifications", "/notifications"),
         ("/health", "/health"),
         ("/readyz", "/readyz"),
     ):
@@ -108,7 +109,7 @@ def test_the_guide_names_every_endpoint_and_metric(probe: LiveServer, schema: di
     guide = (Path(__file__).parents[2] / "docs" / "jobs-api.md").read_text()
     for path, methods in schema["paths"].items():
         for operation in methods.values():
-            if set(operation.get("tags", [])) & {"jobs", "workloads", "presets", "server"}:
+            if set(operation.get("tags", [])) & {"jobs", "workloads", "presets", "notifications", "server"}:
                 assert f"{path}`" in guide, path
     families = re.findall(r"^# TYPE (millrace_\w+) ", probe.client.get("/metrics").text, re.MULTILINE)
     undocumented = {name for name in families if f"`{name}" not in guide}

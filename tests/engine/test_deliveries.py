@@ -16,13 +16,11 @@ from standardwebhooks import Webhook
 from millrace.engine.deliveries import (
     Deliveries,
     Delivery,
-    DeliveryPolicy,
     DeliveryQuery,
     after_attempt,
-    signed_headers,
-    signing_key,
 )
 from millrace.engine.model import NewItem, NewJob, Notification
+from millrace.engine.webhooks import WEBHOOK, WebhookPolicy, Webhooks, signed_headers, signing_key
 from millrace.engine.workload import Retry, Workload
 from millrace.errors import BadInput, Conflict, NotFound, SettingsError, Transient
 from millrace.fetch import Answer, FetchPolicy, post
@@ -31,7 +29,7 @@ from tests.unit.local_http import LocalServer
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 SLOTS = {"cpu": 1, "gpu": 0, "io": 1}
-QUICK = DeliveryPolicy(Retry(attempts=3, delay=0.01, factor=1.0, max_delay=0.05), SECRET)
+QUICK = WebhookPolicy(Retry(attempts=3, delay=0.01, factor=1.0, max_delay=0.05), SECRET)
 OPEN = FetchPolicy(allow_private=True, ports=(), deadline=10)
 
 
@@ -65,7 +63,9 @@ def receiver():
 class Rig:
     def __init__(self, tmp_path, url, policy=QUICK, network=OPEN):
         self.engine = build(tmp_path, url=url, workloads=WORKLOADS, slots=SLOTS)
-        self.deliveries = Deliveries(self.engine, partial(post, policy=network), policy)
+        self.deliveries = Deliveries(
+            self.engine, [Webhooks(self.engine.workloads, partial(post, policy=network), policy)]
+        )
         self.engine.attach(self.deliveries)
         self.engine.start()
 
@@ -166,7 +166,7 @@ def test_what_never_arrives_is_given_up_and_can_be_sent_again(rig, receiver, dat
     assert (delivery.response, "status code 500" in delivery.error) == ("the reason", True)
 
     receiver.says("/hook", 200)
-    again = asyncio.run(there.deliveries.resend(delivery.id))
+    again = asyncio.run(there.deliveries.resend(delivery.id, WEBHOOK))
     assert (again.state, again.attempts) == ("pending", 0)
     (delivery,) = there.ended()
     assert (delivery.state, delivery.attempts, delivery.error) == ("delivered", 1, None)
@@ -176,14 +176,14 @@ def test_a_delivered_one_can_be_sent_again_and_an_unknown_one_not(rig, receiver)
     there = rig()
     there.run(job(receiver.says("/hook")))
     (delivery,) = there.ended()
-    asyncio.run(there.deliveries.resend(delivery.id))
+    asyncio.run(there.deliveries.resend(delivery.id, WEBHOOK))
     there.ended()
     assert len(receiver.requests) == 2
     with pytest.raises(NotFound):
-        asyncio.run(there.deliveries.resend("msg_none"))
+        asyncio.run(there.deliveries.resend("msg_none", WEBHOOK))
     with pytest.raises(NotFound):
-        asyncio.run(there.deliveries.get("msg_none"))
-    assert asyncio.run(there.deliveries.get(delivery.id)).id == delivery.id
+        asyncio.run(there.deliveries.get("msg_none", WEBHOOK))
+    assert asyncio.run(there.deliveries.get(delivery.id, WEBHOOK)).id == delivery.id
 
 
 def test_no_inner_address_is_reached_and_it_is_not_tried_twice(rig, receiver):
@@ -202,7 +202,7 @@ def test_a_receiver_that_hangs_does_not_hold_up_another(rig, receiver):
         slow.does("/hook", lambda handler: slow.stop.wait(20))
         there.run(job(*[slow.url("/hook")] * 10, receiver.says("/hook")))
         for _ in range(500):
-            states = {d.url: d.state for d in there.list()}
+            states = {d.to: d.state for d in there.list()}
             if states[receiver.url("/hook")] == "delivered":
                 break
             time.sleep(0.01)
@@ -218,7 +218,7 @@ def test_one_that_is_pending_cannot_be_resent(rig, receiver):
     there.run(job(receiver.url("/hook")))
     (delivery,) = there.list()
     with pytest.raises(Conflict):
-        asyncio.run(there.deliveries.resend(delivery.id))
+        asyncio.run(there.deliveries.resend(delivery.id, WEBHOOK))
 
 
 def test_a_restart_sends_what_was_not_sent(rig, receiver, tmp_path):
@@ -232,7 +232,9 @@ def test_a_restart_sends_what_was_not_sent(rig, receiver, tmp_path):
 
     receiver.says("/hook", 200)
     later = build(tmp_path, workloads=WORKLOADS, slots=SLOTS)
-    deliveries = Deliveries(later, partial(post, policy=OPEN), QUICK, clock=lambda: time.time() + 700)
+    deliveries = Deliveries(
+        later, [Webhooks(later.workloads, partial(post, policy=OPEN), QUICK)], clock=lambda: time.time() + 700
+    )
     later.attach(deliveries)
     later.start()
     try:
@@ -255,7 +257,7 @@ def test_listing_by_job_and_state_newest_first(rig, receiver, database_url):
     there.ended(3)
     assert [d.job for d in there.list()] == ["b", "a", "a"]
     assert [d.job for d in there.list(job="b")] == ["b"]
-    assert [d.url for d in there.list(state="failed")] == [bad]
+    assert [d.to for d in there.list(state="failed")] == [bad]
     newest = there.list(limit=1)
     assert [d.job for d in there.list(before=newest[0].seq)] == ["a", "a"]
 
@@ -265,7 +267,8 @@ DELIVERY = Delivery(
     id="msg_1",
     job="j",
     kind="one",
-    url="https://example.org/",
+    channel=WEBHOOK,
+    to="https://example.org/",
     event="job.finished",
     body='{"a":"é"}',
     state="pending",
@@ -333,5 +336,5 @@ def test_any_secret_signs_as_the_standard_says():
 @pytest.mark.parametrize("secret", ["whsec_", "whsec_x"])
 def test_a_secret_that_is_none_is_refused_at_once(secret):
     with pytest.raises(SettingsError):
-        DeliveryPolicy(secret=secret)
+        WebhookPolicy(secret=secret)
     assert signing_key("x") == b"x"

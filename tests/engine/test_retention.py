@@ -170,7 +170,7 @@ def test_staged_leftovers_are_swept_and_staged_work_is_not(rig):
 def test_webhooks_are_forgotten_when_they_ended_long_ago(rig, database_url):
     def add(id: str, ended: float | None):
         def insert(round_):
-            round_.tx.insert_delivery(id, "j", "one", "http://x/", "e", "{}", 1.0)
+            round_.tx.insert_delivery(id, "j", "one", "webhook", "http://x/", "e", "{}", 1.0)
             if ended is not None:
                 found = round_.tx.load_delivery(id)
                 changed = {f: getattr(found, f) for f in Delivery.__slots__}

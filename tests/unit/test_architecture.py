@@ -16,6 +16,7 @@ ALLOWED = {
     "blobs": {"blobs", "errors", "settings"},
     "addresses": {"addresses", "errors"},
     "fetch": {"fetch", "addresses", "errors"},
+    "notify": {"notify", "addresses", "errors"},
     "sources": {"sources", "fetch", "engine", "errors"},
     "settings": {"settings", "errors"},
     "client": {"client", "errors", "__version__"},

@@ -1,38 +1,30 @@
-"""Webhooks out: what is to be told when a job ends is written down with that end, then sent until it arrives.
+"""Telling others: what a job's end is to be told by is written down with it, then sent until it arrives.
 
-A notification becomes a row in the transaction that ends the job, so none is lost by a crash; one that
-was under way then is sent again under the same ``webhook-id``, by which a receiver knows it. Signed as
-https://www.standardwebhooks.com says. The network is handed in; this module knows no HTTP client.
+A message becomes a row in the transaction that ends the job, so none is lost by a crash; one that was
+under way then is sent again under the same id. What is told, and how it is sent, is each channel's own
+(``webhooks``, ``notifications``); this module knows no network.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import logging
 import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
-from urllib.parse import urlsplit
-
-import orjson
-from standardwebhooks import Webhook
 
 from millrace.engine.lifecycle import backoff
-from millrace.engine.model import Job, Notification
+from millrace.engine.model import Job
 from millrace.engine.timer import Timer
 from millrace.engine.workload import Retry
 from millrace.errors import (
     Conflict,
     MillraceError,
     NotFound,
-    SettingsError,
     StageError,
     Transient,
     Unavailable,
@@ -47,17 +39,21 @@ log = logging.getLogger(__name__)
 
 DeliveryState = Literal["pending", "delivered", "failed"]
 _AT_ONCE = 8
-_AT_ONCE_PER_HOST = 2
+_AT_ONCE_PER_LANE = 2
 _KEPT_ANSWER = 1000
 _GONE = 410
+REFUSED = frozenset({"fetch_refused", "notify_refused"})
+"""Codes of errors that no further attempt can mend."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A webhook as stored.
+    """A message as stored.
 
-    id         also its ``webhook-id``: the same for every attempt.
-    body       the JSON text that is sent.
+    id         the same for every attempt.
+    channel    the name of the channel that sends it.
+    to         whom it is for, in that channel's words: a URL, the name of a target.
+    body       what is sent, as JSON text.
     attempts   made so far, since it was created or resent.
     next_at    when the next attempt is due; None once it ended.
     status     of the last answer, ``response`` the beginning of its body, ``error`` why it did not arrive.
@@ -67,7 +63,8 @@ class Delivery:
     id: str
     job: str
     kind: str
-    url: str
+    channel: str
+    to: str
     event: str
     body: str
     state: DeliveryState
@@ -82,9 +79,29 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
+class Message:
+    """Something to be told: to whom, the event's name, and what is sent, as JSON text."""
+
+    to: str
+    event: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An item that failed, and why."""
+
+    idx: int
+    name: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeliveryQuery:
     """Which deliveries to list, newest first; ``before`` continues behind that ``seq``."""
 
+    channel: str | None = None
     job: str | None = None
     state: DeliveryState | None = None
     limit: int = 50
@@ -95,9 +112,9 @@ class DeliveryWrites(Protocol):
     """What a transaction must offer for deliveries."""
 
     def insert_delivery(
-        self, id: str, job: str, kind: str, url: str, event: str, body: str, now: float
+        self, id: str, job: str, kind: str, channel: str, to: str, event: str, body: str, now: float
     ) -> None:
-        """Write down a notification, due at once."""
+        """Write down a message, due at once."""
         ...
 
     def save_delivery(self, delivery: Delivery) -> None:
@@ -114,6 +131,10 @@ class DeliveryWrites(Protocol):
 
     def notification_source(self, job: JobRow) -> Job:
         """Return a job as it is within this transaction."""
+        ...
+
+    def first_failures(self, job: Job, limit: int) -> list[Failure]:
+        """Return the first items of a job that failed, within this transaction."""
         ...
 
 
@@ -156,53 +177,48 @@ class Reply(Protocol):
         ...
 
 
-Post = Callable[[str, bytes, Mapping[str, str]], Reply]
-"""Posts a body with headers to a URL; BadInput where that is not allowed, Transient where it failed."""
+class Channel(Protocol):
+    """One way of telling others.
 
+    name     kept with each delivery.
+    prefix   of its deliveries' ids.
+    retry    how often and when one is tried.
+    """
 
-@dataclass(frozen=True, slots=True)
-class DeliveryPolicy:
-    """How often and when a delivery is tried, and the secret it is signed with (None: unsigned)."""
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
 
-    retry: Retry = field(
-        default_factory=lambda: Retry(attempts=8, delay=5.0, factor=3.0, max_delay=6 * 3600.0)
-    )
-    secret: str | None = None
+    @property
+    def prefix(self) -> str:
+        """What its ids begin with."""
+        ...
 
-    def __post_init__(self) -> None:
-        if self.secret is not None:
-            signing_key(self.secret)
+    @property
+    def retry(self) -> Retry:
+        """How often and when a delivery is tried."""
+        ...
 
+    def messages(self, tx: DeliveryWrites, job: Job) -> Sequence[Message]:
+        """Return what is to be told of a job that has ended, within the transaction that ends it."""
+        ...
 
-def signing_key(secret: str) -> bytes:
-    """Return the key a secret stands for: base64 after ``whsec_``, else the text itself."""
-    if not secret.startswith("whsec_"):
-        return secret.encode()
-    try:
-        key = base64.b64decode(secret.removeprefix("whsec_") + "==", validate=False)
-    except binascii.Error:
-        key = b""
-    if not key:
-        raise SettingsError("the webhook secret begins with whsec_ but what follows is not base64")
-    return key
+    def send(self, delivery: Delivery) -> Reply | None:
+        """Make one attempt. Blocks. None: it arrived, and nothing was answered that could be kept.
 
+        MillraceError where it did not arrive, with a code of ``REFUSED`` where it never will.
+        """
+        ...
 
-def signed_headers(delivery: Delivery, secret: str | None, now: float) -> dict[str, str]:
-    """Return the headers of one attempt, as Standard Webhooks 1.0 define them."""
-    at = datetime.fromtimestamp(int(now), UTC)
-    headers = {
-        "content-type": "application/json",
-        "webhook-id": delivery.id,
-        "webhook-timestamp": str(int(now)),
-    }
-    if secret is not None:
-        headers["webhook-signature"] = Webhook(signing_key(secret)).sign(delivery.id, at, delivery.body)
-    return headers
+    def lane(self, delivery: Delivery) -> str:
+        """Return what it shares with those that would hang as it hangs: a host, a target."""
+        ...
 
 
 def after_attempt(
     delivery: Delivery,
-    result: Reply | MillraceError,
+    result: Reply | MillraceError | None,
     retry: Retry,
     now: float,
     jitter: Callable[[], float] = random.random,
@@ -217,7 +233,9 @@ def after_attempt(
     again, wait = True, 0.0
     if isinstance(result, MillraceError):
         tried = replace(tried, error=_storable(result.message))
-        again = not (isinstance(result, StageError) and result.code == "fetch_refused")
+        again = not (isinstance(result, StageError) and result.code in REFUSED)
+    elif result is None:
+        return replace(tried, state="delivered", next_at=None, finished_at=now)
     else:
         text = result.body[:_KEPT_ANSWER].decode("utf-8", "replace")
         tried = replace(tried, status=result.status, response=_storable(text))
@@ -237,51 +255,15 @@ def _storable(text: str) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-def default_notifications(job: Job) -> list[Notification]:
-    """Return what a job's callbacks (``{"url": …}``) are told at its end, in the canonical words."""
-
-    def at(seconds: float | None) -> str | None:
-        if seconds is None:
-            return None
-        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-    counts = job.counts
-    data = {
-        "id": job.id,
-        "kind": job.kind,
-        "state": job.state.value,
-        "label": job.label,
-        "counts": {
-            "total": counts.total,
-            "succeeded": counts.succeeded,
-            "skipped": counts.skipped,
-            "failed": counts.failed,
-            "cancelled": counts.cancelled,
-        },
-        "error": job.error,
-        "created_at": at(job.created_at),
-        "started_at": at(job.started_at),
-        "finished_at": at(job.finished_at),
-    }
-    body = {"type": "job.finished", "timestamp": at(job.finished_at), "data": data}
-    return [Notification(str(callback["url"]), "job.finished", body) for callback in job.callbacks]
-
-
 class Deliveries:
-    """Writes notifications down when jobs end, and sends them on threads of its own."""
+    """Writes messages down when jobs end, and sends them on threads of its own."""
 
     def __init__(
-        self,
-        engine: Engine,
-        post: Post,
-        policy: DeliveryPolicy | None = None,
-        *,
-        clock: Callable[[], float] = time.time,
+        self, engine: Engine, channels: Iterable[Channel], *, clock: Callable[[], float] = time.time
     ) -> None:
         self._engine = engine
         self._store = engine.store
-        self._post = post
-        self._policy = policy or DeliveryPolicy()
+        self._channels = {channel.name: channel for channel in channels}
         self._clock = clock
         self._under_way: dict[str, str] = {}
         self._lock = threading.Lock()
@@ -300,20 +282,20 @@ class Deliveries:
         """Return a page of deliveries, newest first."""
         return await asyncio.to_thread(self._store.deliveries, query)
 
-    async def get(self, id: str) -> Delivery:
-        """Return a delivery; NotFound if there is none."""
+    async def get(self, id: str, channel: str) -> Delivery:
+        """Return a delivery of that channel; NotFound if there is none."""
         delivery = await asyncio.to_thread(self._store.delivery, id)
-        if delivery is None:
-            raise NotFound(f"no delivery {id!r}")
+        if delivery is None or delivery.channel != channel:
+            raise NotFound(f"nothing was sent under the id {id!r}")
         return delivery
 
-    async def resend(self, id: str) -> Delivery:
+    async def resend(self, id: str, channel: str) -> Delivery:
         """Send a delivery once more, with all its attempts before it. Conflict while it is pending."""
 
         def again(round_: Round) -> Delivery:
             delivery = round_.tx.load_delivery(id)
-            if delivery is None:
-                raise NotFound(f"no delivery {id!r}")
+            if delivery is None or delivery.channel != channel:
+                raise NotFound(f"nothing was sent under the id {id!r}")
             if delivery.state == "pending":
                 raise Conflict(f"the delivery {id} is still being tried (attempt {delivery.attempts})")
             fresh = replace(
@@ -330,59 +312,72 @@ class Deliveries:
 
         return await asyncio.wrap_future(self._engine.loop.request(again))
 
+    async def tell(self, channel: str, message: Message) -> Delivery:
+        """Send something that no job's end was the cause of."""
+        id = await asyncio.wrap_future(
+            self._engine.loop.request(lambda round_: self._write(round_, self._channels[channel], message))
+        )
+        return await self.get(id, channel)
+
     def _on_finished(self, round_: Round, row: JobRow) -> None:
-        notify = self._engine.workloads[row.kind].notifications or default_notifications
         job = round_.tx.notification_source(row)
-        try:
-            told = [(n.url, n.event, orjson.dumps(dict(n.body)).decode()) for n in notify(job)]
-        except Exception:
-            # A workload that cannot put its news into words must not keep its jobs from ending.
-            log.exception("nobody is told of the end of job %s", row.id)
-            return
-        for url, event, body in told:
-            id = f"msg_{uuid.uuid4().hex}"
-            round_.tx.insert_delivery(id, row.id, row.kind, url, event, body, round_.now)
-            round_.afterwards.append(self._timer.wake)
+        for channel in self._channels.values():
+            try:
+                told = channel.messages(round_.tx, job)
+            except Exception:
+                # What cannot be put into words must not keep jobs from ending.
+                log.exception("nobody is told of the end of job %s by %s", row.id, channel.name)
+                continue
+            for message in told:
+                self._write(round_, channel, message, job)
+
+    def _write(self, round_: Round, channel: Channel, message: Message, job: Job | None = None) -> str:
+        id = f"{channel.prefix}{uuid.uuid4().hex}"
+        of = ("", "") if job is None else (job.id, job.kind)
+        round_.tx.insert_delivery(id, *of, channel.name, message.to, message.event, message.body, round_.now)
+        round_.afterwards.append(self._timer.wake)
+        return id
 
     def _step(self) -> float | None:
         now = self._clock()
         with self._lock:
             under_way = dict(self._under_way)
         # One receiver that hangs must not hold up the others.
-        hosts = list(under_way.values())
+        lanes = list(under_way.values())
         for delivery in self._store.due_deliveries(now, 200):
-            host = urlsplit(delivery.url).netloc
-            full = len(hosts) >= _AT_ONCE or hosts.count(host) >= _AT_ONCE_PER_HOST
+            lane = self._channels[delivery.channel].lane(delivery)
+            full = len(lanes) >= _AT_ONCE or lanes.count(lane) >= _AT_ONCE_PER_LANE
             if delivery.id in under_way or full:
                 continue
-            hosts.append(host)
+            lanes.append(lane)
             with self._lock:
-                self._under_way[delivery.id] = host
+                self._under_way[delivery.id] = lane
             threading.Thread(target=self._send, args=(delivery,), name="delivery", daemon=True).start()
         next_at = self._store.next_delivery(now)
         return None if next_at is None else next_at - now
 
     def _send(self, delivery: Delivery) -> None:
+        channel = self._channels[delivery.channel]
         try:
-            after = after_attempt(delivery, self._attempt(delivery), self._policy.retry, self._clock())
+            after = after_attempt(delivery, _attempt(channel, delivery), channel.retry, self._clock())
             if after.state == "failed":
-                log.warning("webhook %s of job %s failed: %s", delivery.id, delivery.job, after.error)
+                log.warning("%s %s of job %s failed: %s", channel.name, after.id, after.job, after.error)
             self._engine.loop.request(lambda round_: round_.tx.save_delivery(after)).result()
         except Unavailable as error:
             # Stopping, or no database: it is sent again, under the same id.
-            log.info("webhook %s: the attempt could not be kept: %s", delivery.id, error.message)
+            log.info("%s %s: the attempt could not be kept: %s", channel.name, delivery.id, error.message)
             time.sleep(1.0)
         finally:
             with self._lock:
                 self._under_way.pop(delivery.id, None)
             self._timer.wake()
 
-    def _attempt(self, delivery: Delivery) -> Reply | MillraceError:
-        try:
-            headers = signed_headers(delivery, self._policy.secret, self._clock())
-            return self._post(delivery.url, delivery.body.encode(), headers)
-        except MillraceError as error:
-            return error
-        except Exception as error:
-            log.exception("webhook %s could not be sent", delivery.id)
-            return Transient(f"it could not be sent: {type(error).__name__}: {error}")
+
+def _attempt(channel: Channel, delivery: Delivery) -> Reply | MillraceError | None:
+    try:
+        return channel.send(delivery)
+    except MillraceError as error:
+        return error
+    except Exception as error:
+        log.exception("%s %s could not be sent", channel.name, delivery.id)
+        return Transient(f"it could not be sent: {type(error).__name__}: {error}")

@@ -65,6 +65,7 @@ class NewJob:
                   kind holds the same scope, one above or one below it.
     idempotency   ``(key, body hash)``; see ``Engine.submit``.
     callbacks     whom to tell when the job ends, as ``{"url": …}``; see ``Workload.notifications``.
+    notify        whom to tell in words people read: names of targets, or URLs of services.
     owns          key prefixes in the artifact store (its uploads) that are deleted with the job.
     ttl           seconds from its end until it is deleted; None: the workload's.
     meta          the contract's own facts about the job, never read by the engine.
@@ -83,6 +84,7 @@ class NewJob:
     scope: str | None = None
     idempotency: tuple[str, str] | None = None
     callbacks: Sequence[Mapping[str, Any]] = ()
+    notify: Sequence[str] = ()
     owns: Sequence[str] = ()
     ttl: float | None = None
 
@@ -127,6 +129,7 @@ class Job:
     options: dict[str, Any]
     meta: dict[str, Any]
     callbacks: tuple[dict[str, Any], ...]
+    notify: tuple[str, ...]
     owns: tuple[str, ...]
     counts: Counts
     progress: float

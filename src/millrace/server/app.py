@@ -17,6 +17,7 @@ from millrace.server import (
     health,
     jobs,
     media,
+    notifications,
     presets,
     schedules,
     workloads,
@@ -71,6 +72,7 @@ def create_app(services: Services, plugins: Mapping[str, Plugin]) -> FastAPI:
         presets.router(services),
         schedules.router(services),
         deliveries.router(services),
+        notifications.router(services),
         docs.router(),
         dashboard.router(services, words),
     ):

@@ -14,17 +14,19 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 from pydantic_core import to_jsonable_python
 
-from millrace import fetch
+from millrace import fetch, notify
 from millrace.blobs import open_blobs
-from millrace.engine.deliveries import Deliveries, DeliveryPolicy
+from millrace.engine.deliveries import Deliveries
 from millrace.engine.engine import Engine
 from millrace.engine.executors.local import LocalExecutor
+from millrace.engine.notifications import NotificationPolicy, Notifications, Rule
 from millrace.engine.presets import Presets
 from millrace.engine.retention import Retention, RetentionPolicy
 from millrace.engine.schedules import Schedules
 from millrace.engine.sql.store import SqlStore
+from millrace.engine.webhooks import WebhookPolicy, Webhooks
 from millrace.engine.workload import Retry
-from millrace.errors import Unavailable
+from millrace.errors import SettingsError, Unavailable
 from millrace.server import submission
 from millrace.server.joblog import log_events
 from millrace.server.services import Services
@@ -45,6 +47,7 @@ def open_services(settings: Settings, plugins: Mapping[str, Plugin]) -> Services
             directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Unavailable(f"the directory {error.filename} cannot be made: {error.strerror}") from error
+    notifications = _notifications(settings, plugins)
     blobs = open_blobs(settings)
     sections = {kind: settings.workload(kind, plugin.settings) for kind, plugin in plugins.items()}
     store = SqlStore(
@@ -66,12 +69,14 @@ def open_services(settings: Settings, plugins: Mapping[str, Plugin]) -> Services
     uploads = Uploads(blobs, settings.tmp_dir / "uploads", settings.limits)
     engine.loop.listeners.append(log_events)
     post = partial(fetch.post, policy=submission.webhook_policy(settings))
+    webhooks = Webhooks(engine.workloads, post, _webhook_policy(settings))
     services = Services(
         settings=settings,
         engine=engine,
         blobs=blobs,
         uploads=uploads,
-        deliveries=Deliveries(engine, post, _delivery_policy(settings)),
+        deliveries=Deliveries(engine, [webhooks, notifications]),
+        notifications=notifications,
         presets=Presets(engine),
         schedules=Schedules(engine, lambda request: submission.prepare(services, request)),
         plugins=dict(plugins),
@@ -85,11 +90,32 @@ def open_services(settings: Settings, plugins: Mapping[str, Plugin]) -> Services
     return services
 
 
-def _delivery_policy(settings: Settings) -> DeliveryPolicy:
+def _webhook_policy(settings: Settings) -> WebhookPolicy:
     webhooks = settings.webhooks
     secret = webhooks.secret.get_secret_value() if webhooks.secret is not None else None
     retry = Retry(webhooks.attempts, webhooks.delay, 3.0, webhooks.max_delay)
-    return DeliveryPolicy(retry, secret)
+    return WebhookPolicy(retry, secret)
+
+
+def _notifications(settings: Settings, plugins: Mapping[str, Plugin]) -> Notifications:
+    """Return the channel of notifications; SettingsError where a target or a rule cannot be used."""
+    given = settings.notify
+    for name, reason in notify.check_targets(given.targets):
+        raise SettingsError(f"notify.targets.{name} cannot be used: {reason}")
+    for rule in given.rules:
+        for kind in rule.kinds:
+            if kind not in plugins:
+                raise SettingsError(f"notify.rules names the kind {kind!r}; there are: {', '.join(plugins)}")
+    policy = NotificationPolicy(
+        targets={name: url.get_secret_value() for name, url in given.targets.items()},
+        rules=[Rule(**rule.model_dump()) for rule in given.rules],
+        per_job=given.per_job,
+        failures=given.failures,
+        public_url=settings.public_url,
+        retry=Retry(given.attempts, given.delay, 3.0, given.max_delay),
+    )
+    send = partial(notify.send, allow_private=given.allow_private, timeout=given.timeout)
+    return Notifications(policy, send)
 
 
 def plain(section: BaseModel) -> dict[str, Any]:

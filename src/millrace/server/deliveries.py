@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
 from millrace.engine.deliveries import Delivery, DeliveryQuery, DeliveryState
+from millrace.engine.webhooks import WEBHOOK
 from millrace.server import examples
 from millrace.server.replies import json_reply, rfc3339
 from millrace.server.services import Services
@@ -22,7 +23,7 @@ def delivery_row(delivery: Delivery) -> dict[str, Any]:
         "id": delivery.id,
         "job": delivery.job,
         "kind": delivery.kind,
-        "url": delivery.url,
+        "url": delivery.to,
         "event": delivery.event,
         "state": delivery.state,
         "attempts": delivery.attempts,
@@ -51,19 +52,20 @@ def router(services: Services) -> APIRouter:
         ] = None,
     ) -> Response:
         """List what was told to whom, what they answered, and when the next attempt is due."""
-        found = await deliveries.list(DeliveryQuery(job, state, limit + 1, before))
+        query = DeliveryQuery(channel=WEBHOOK, job=job, state=state, limit=limit + 1, before=before)
+        found = await deliveries.list(query)
         more = found[limit - 1].seq if len(found) > limit else None
         return json_reply({"deliveries": [delivery_row(d) for d in found[:limit]], "next_before": more})
 
     @api.get("/{delivery_id}", summary="One webhook, with its body", **examples.DELIVERY)
     async def delivery(delivery_id: DeliveryId) -> Response:
         """Say all about a webhook."""
-        found = await deliveries.get(delivery_id)
+        found = await deliveries.get(delivery_id, WEBHOOK)
         return json_reply({**delivery_row(found), "body": orjson.loads(found.body)})
 
     @api.post("/{delivery_id}/resend", status_code=202, summary="Send a webhook once more", **examples.RESEND)
     async def resend(delivery_id: DeliveryId) -> Response:
         """Send it again under the same ``webhook-id``, with all its attempts before it."""
-        return json_reply(delivery_row(await deliveries.resend(delivery_id)), 202)
+        return json_reply(delivery_row(await deliveries.resend(delivery_id, WEBHOOK)), 202)
 
     return api

@@ -262,6 +262,7 @@ SUBMIT: dict[str, Any] = {
                                 "type": "string",
                                 "description": "the same JSON; `items` may be left out",
                             },
+                            "notify": {"type": "array", "items": {"type": "string"}},
                             "file": {"type": "array", "items": {"type": "string", "format": "binary"}},
                         },
                         "required": ["job"],
@@ -385,7 +386,7 @@ _DELIVERY: dict[str, Any] = {
     "updated_at": "2026-01-15T10:35:00.210Z",
     "finished_at": "2026-01-15T10:35:00.210Z",
 }
-_NO_DELIVERY = _problem(404, "no delivery 'msg_2f1d5e0a9c'", "not_found")
+_NO_DELIVERY = _problem(404, "nothing was sent under the id 'msg_2f1d5e0a9c'", "not_found")
 DELIVERIES: dict[str, Any] = {"responses": _answer({"deliveries": [_DELIVERY], "next_before": NULL})}
 DELIVERY: dict[str, Any] = {
     "responses": {**_answer({**_DELIVERY, "body": {"type": "job.finished"}}), **_NO_DELIVERY}
@@ -458,5 +459,64 @@ MEDIA: dict[str, Any] = {
             }
         ),
         **_problem(400, "the path '/etc' is not below a declared media root: …", "bad_request"),
+    }
+}
+_NOTIFICATION: dict[str, Any] = {
+    "id": "ntf_7d0c44b1a2",
+    "job": _ID,
+    "kind": "transcripts",
+    "target": "family",
+    "event": "job.finished",
+    "title": "transcripts failed: interviews (1 of 8 failed)",
+    "state": "delivered",
+    "attempts": 1,
+    "next_at": NULL,
+    "error": NULL,
+    "created_at": "2026-01-15T10:35:00.000Z",
+    "updated_at": "2026-01-15T10:35:01.300Z",
+    "finished_at": "2026-01-15T10:35:01.300Z",
+}
+_NO_NOTIFICATION = _problem(404, "nothing was sent under the id 'ntf_7d0c44b1a2'", "not_found")
+NOTIFICATIONS: dict[str, Any] = {
+    "responses": _answer(
+        {"notifications": [_NOTIFICATION], "next_before": NULL, "targets": ["family", "ops"]}
+    )
+}
+NOTIFICATION: dict[str, Any] = {
+    "responses": {
+        **_answer(
+            {
+                **_NOTIFICATION,
+                "body": "interviews (transcripts) failed after 4 min 12 s.\n\n"
+                "8 items: 7 succeeded, 1 failed.\n\nWhat failed:\n- talk.mp3: not a recording",
+            }
+        ),
+        **_NO_NOTIFICATION,
+    }
+}
+TEST_NOTIFICATION: dict[str, Any] = {
+    "responses": {
+        **_answer(
+            {
+                **_NOTIFICATION,
+                "job": NULL,
+                "kind": NULL,
+                "event": "test",
+                "title": "Millrace: a test",
+                "state": "pending",
+                "attempts": 0,
+                "finished_at": NULL,
+            },
+            202,
+        ),
+        **_problem(400, "target: there is no target 'familly'; there are: family, ops", "bad_request"),
+    },
+    "openapi_extra": {"requestBody": {"content": {"application/json": {"example": {"target": "family"}}}}},
+}
+RENOTIFY: dict[str, Any] = {
+    "responses": {
+        **_answer({**_NOTIFICATION, "state": "pending", "attempts": 0, "finished_at": NULL}, 202),
+        **_NO_NOTIFICATION,
+        **_problem(409, "the delivery ntf_7d0c44b1a2 is still being tried (attempt 2)", "conflict"),
     }
 }

@@ -205,6 +205,8 @@ def _add_steering(api: APIRouter, services: Services, words: Words) -> None:
     async def submit(request: Request) -> Response:
         """Create a job from JSON, or from a form with the field ``job`` and any number of files.
 
+        A form may name whom to tell in fields ``notify`` of its own.
+
         With an ``Idempotency-Key`` the same request again answers with the same job.
         """
         if request.headers.get("content-type", "").lower().startswith("multipart/"):
@@ -269,4 +271,7 @@ def _add_steering(api: APIRouter, services: Services, words: Words) -> None:
 
 
 def _prepare(services: Services, raw: bytes, key: tuple[str, str] | None, form: Form | None) -> NewJob:
-    return submission.prepare(services, submission.decode(raw), key, form)
+    body = submission.decode(raw)
+    if form is not None and "notify" not in body and (named := form.all("notify")):
+        body["notify"] = named
+    return submission.prepare(services, body, key, form)

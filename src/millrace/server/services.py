@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from millrace.blobs import Blobs
 from millrace.engine.deliveries import Deliveries
 from millrace.engine.engine import Engine
+from millrace.engine.notifications import Notifications
 from millrace.engine.presets import Presets
 from millrace.engine.schedules import Schedules
 from millrace.server.uploads import Uploads
@@ -30,6 +31,7 @@ class Services:
     blobs: Blobs
     uploads: Uploads
     deliveries: Deliveries
+    notifications: Notifications
     presets: Presets
     schedules: Schedules
     plugins: Mapping[str, Plugin] = field(default_factory=dict)

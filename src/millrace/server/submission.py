@@ -6,6 +6,7 @@ by item through a model.
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from millrace import fetch, sources
+from millrace import fetch, notify, sources
 from millrace.engine.model import NewItem, NewJob, Priority
-from millrace.errors import BadInput, InvalidRequest
+from millrace.errors import BadInput, InvalidRequest, Unavailable
 from millrace.fetch import FetchPolicy
 from millrace.server.uploads import Form
 from millrace.settings import Settings
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     from millrace.server.services import Services
 
 _FIELDS = frozenset(
-    {"kind", "items", "options", "preset", "label", "priority", "parallelism", "held", "callbacks"}
+    {"kind", "items", "options", "preset", "label", "priority", "parallelism", "held", "callbacks", "notify"}
 )
+_MAX_NOTIFY = 10
 _MAX_CALLBACKS = 10
 _ITEM_FIELDS = frozenset({"name", "input", "size", "key"})
 _REFERENCES = ("path", "url", "upload")
@@ -75,6 +77,13 @@ SCHEMA: dict[str, Any] = {
                 "additionalProperties": False,
                 "properties": {"url": {"type": "string", "format": "uri"}},
             },
+        },
+        "notify": {
+            "type": "array",
+            "maxItems": _MAX_NOTIFY,
+            "description": "people told when the job has ended: names in `notify.targets`, or Apprise URLs "
+            "where `notify.per_job` allows them; see `/notifications`",
+            "items": {"type": "string"},
         },
     },
 }
@@ -193,6 +202,7 @@ def new_job(
         plan=not items,
         held=held,
         callbacks=_callbacks(body.get("callbacks", []), inputs.settings),
+        notify=check_notify(body.get("notify", []), inputs.settings),
         idempotency=idempotency,
         owns=form.owns if form is not None else (),
     )
@@ -225,6 +235,39 @@ def _callbacks(value: Any, settings: Settings) -> list[dict[str, str]]:
     return found
 
 
+def check_notify(value: Any, settings: Settings, where: str = "notify") -> list[str]:
+    """Return whom to tell; InvalidRequest, repeating no secret, where that is not allowed. Blocks."""
+    if (
+        not isinstance(value, list)
+        or len(value) > _MAX_NOTIFY
+        or not all(isinstance(one, str) for one in value)
+    ):
+        raise InvalidRequest(f"{where}: must be a list of at most {_MAX_NOTIFY} strings")
+    given = settings.notify
+    if value and given.per_job == "off":
+        raise InvalidRequest(f"{where}: this server lets jobs name nobody (notify.per_job is off)")
+    addresses = [one for one in value if "://" in one]
+    there = ", ".join(given.targets) or "none"
+    if addresses and given.per_job != "any":
+        raise InvalidRequest(
+            f"{where}: {notify.masked(addresses[0])} is not allowed, only names of targets are "
+            f"(notify.per_job); there are: {there}"
+        )
+    for name in value:
+        if "://" not in name and name not in given.targets:
+            # What was meant as an address, and written wrong, may hold a password.
+            shown = repr(name) if re.fullmatch(r"[\w.-]{1,64}", name) else "of such a name"
+            raise InvalidRequest(f"{where}: there is no target {shown}; there are: {there}")
+    try:
+        reasons = notify.check(addresses)
+    except Unavailable as error:
+        raise InvalidRequest(f"{where}: {error.message}") from error
+    for address, reason in zip(addresses, reasons, strict=True):
+        if reason is not None:
+            raise InvalidRequest(f"{where}: {notify.masked(address)} cannot be used: {reason}")
+    return list(dict.fromkeys(value))
+
+
 def prepare(
     services: Services,
     body: Mapping[str, Any],
@@ -244,7 +287,7 @@ def prepare(
     if plugin.prepare is None:
         raise InvalidRequest(f"kind: {new.kind} jobs are created through their own endpoints; see /docs")
     prepared = plugin.prepare(new)
-    return replace(prepared, idempotency=new.idempotency, owns=new.owns)
+    return replace(prepared, idempotency=new.idempotency, owns=new.owns, notify=new.notify)
 
 
 def _with_preset(services: Services, kind: str, body: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,33 +1,41 @@
-"""What the SQL store keeps of webhooks; see ``engine.deliveries``."""
+"""What the SQL store keeps of messages to others; see ``engine.deliveries``."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
+import sqlalchemy as sa
 from sqlalchemy import select
 
-from millrace.engine.deliveries import Delivery, DeliveryQuery
+from millrace.engine.deliveries import Delivery, DeliveryQuery, Failure
 from millrace.engine.model import Counts, Job
 from millrace.engine.sql import schema
 from millrace.engine.sql.statements import Selects, Statements
 from millrace.engine.store import JobRow
 
 _COLUMNS = (
-    "seq, id, job, kind, url, event, body, state, attempts, next_at, created_at, updated_at, finished_at, "
-    "status, error, response"
+    "seq, id, job, kind, channel, url, event, body, state, attempts, next_at, created_at, updated_at, "
+    "finished_at, status, error, response"
 )
+
+
+def _selected() -> sa.Select[Any]:
+    table = schema.deliveries
+    return select(*(table.c[name] for name in _COLUMNS.split(", ")))
 
 
 class DeliveryStatements(Statements):
     """The writes; a part of ``SqlTransaction``."""
 
     def insert_delivery(
-        self, id: str, job: str, kind: str, url: str, event: str, body: str, now: float
+        self, id: str, job: str, kind: str, channel: str, to: str, event: str, body: str, now: float
     ) -> None:
-        """Write down a notification, due at once."""
+        """Write down a message, due at once."""
         self._run(
-            "INSERT INTO deliveries (id, job, kind, url, event, body, state, attempts, next_at, created_at, "
-            "updated_at) VALUES (?, ?, ?, ?, ?, ?, 'pending', 0, ?, ?, ?)",
-            (id, job, kind, url, event, body, now, now, now),
+            "INSERT INTO deliveries (id, job, kind, channel, url, event, body, state, attempts, next_at, "
+            "created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, 'pending', 0, ?, ?, ?)",
+            (id, job, kind, channel, to, event, body, now, now, now),
         )
 
     def save_delivery(self, delivery: Delivery) -> None:
@@ -64,8 +72,8 @@ class DeliveryStatements(Statements):
 
     def notification_source(self, job: JobRow) -> Job:
         """Return a job as it is within this transaction."""
-        label, callbacks, owns = self._run(
-            "SELECT label, callbacks, owns FROM jobs WHERE seq = ?", (job.seq,)
+        label, callbacks, notify, owns = self._run(
+            "SELECT label, callbacks, notify, owns FROM jobs WHERE seq = ?", (job.seq,)
         ).fetchone()
         return Job(
             seq=job.seq,
@@ -82,6 +90,7 @@ class DeliveryStatements(Statements):
             options=orjson.loads(job.options),
             meta=orjson.loads(job.meta),
             callbacks=tuple(orjson.loads(callbacks)),
+            notify=tuple(orjson.loads(notify)),
             owns=tuple(orjson.loads(owns)),
             counts=Counts(
                 job.total, job.queued, job.running, job.succeeded, job.skipped, job.failed, job.cancelled
@@ -98,6 +107,19 @@ class DeliveryStatements(Statements):
             last_event=job.last_event,
         )
 
+    def first_failures(self, job: Job, limit: int) -> list[Failure]:
+        """Return the first items of a job that failed, within this transaction."""
+        rows = self._run(
+            "SELECT idx, name, error FROM items WHERE job = ? AND state = 'failed' AND idx >= 0 "
+            "ORDER BY idx LIMIT ?",
+            (job.seq, limit),
+        ).fetchall()
+        errors = [orjson.loads(error) if error else {} for _, _, error in rows]
+        return [
+            Failure(idx, name, str(error.get("code", "")), str(error.get("message", "")))
+            for (idx, name, _), error in zip(rows, errors, strict=True)
+        ]
+
 
 class DeliverySelects(Selects):
     """The reads; a part of ``SqlStore``."""
@@ -105,7 +127,9 @@ class DeliverySelects(Selects):
     def deliveries(self, query: DeliveryQuery) -> list[Delivery]:
         """Read a page of deliveries, newest first."""
         table = schema.deliveries
-        statement = select(table).order_by(table.c.seq.desc()).limit(query.limit)
+        statement = _selected().order_by(table.c.seq.desc()).limit(query.limit)
+        if query.channel is not None:
+            statement = statement.where(table.c.channel == query.channel)
         if query.job is not None:
             statement = statement.where(table.c.job == query.job)
         if query.state is not None:
@@ -116,13 +140,13 @@ class DeliverySelects(Selects):
 
     def delivery(self, id: str) -> Delivery | None:
         """Read one delivery."""
-        rows = self._rows(select(schema.deliveries).where(schema.deliveries.c.id == id))
+        rows = self._rows(_selected().where(schema.deliveries.c.id == id))
         return Delivery(*rows[0]) if rows else None
 
     def due_deliveries(self, now: float, limit: int) -> list[Delivery]:
         """Read pending deliveries that are due, the longest due first."""
         table = schema.deliveries
-        statement = select(table).where(table.c.state == "pending", table.c.next_at <= now)
+        statement = _selected().where(table.c.state == "pending", table.c.next_at <= now)
         return [Delivery(*row) for row in self._rows(statement.order_by(table.c.next_at).limit(limit))]
 
     def next_delivery(self, after: float) -> float | None:

@@ -62,6 +62,7 @@ jobs = Table(
     Column("finished_at", Double),
     Column("expires_at", Double),
     Column("last_event", BigInteger, nullable=False),
+    Column("notify", Text, nullable=False, server_default="[]"),
     sqlite_autoincrement=True,
 )
 
@@ -248,8 +249,10 @@ deliveries = Table(
     Column("status", Integer),
     Column("error", Text),
     Column("response", Text),
+    Column("channel", String(16), nullable=False, server_default="webhook"),
     sqlite_autoincrement=True,
 )
+Index("deliveries_by_channel", deliveries.c.channel, deliveries.c.seq)
 Index("deliveries_by_job", deliveries.c.job, deliveries.c.seq)
 Index(
     "deliveries_due",

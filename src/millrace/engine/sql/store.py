@@ -436,6 +436,7 @@ def _job(row: Any) -> Job:
         options=orjson.loads(row.options),
         meta=orjson.loads(row.meta),
         callbacks=tuple(orjson.loads(row.callbacks)),
+        notify=tuple(orjson.loads(row.notify)),
         owns=tuple(orjson.loads(row.owns)),
         counts=counts,
         progress=progress,

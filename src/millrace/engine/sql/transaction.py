@@ -108,10 +108,10 @@ class SqlTransaction(DeliveryStatements, PresetStatements, ScheduleStatements, R
             raise Conflict(f"a job with the id {new.id!r} exists already")
         cursor = self._run(
             "INSERT INTO jobs (id, kind, state, label, priority, parallelism, held, planning, "
-            "cancel_requested, stages, options, meta, callbacks, owns, total, queued, running, succeeded, "
-            "skipped, failed, cancelled, size_total, size_done, scope, ttl, created_at, updated_at, "
-            "last_event) "
-            "VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0, "
+            "cancel_requested, stages, options, meta, callbacks, notify, owns, total, queued, running, "
+            "succeeded, skipped, failed, cancelled, size_total, size_done, scope, ttl, created_at, "
+            "updated_at, last_event) "
+            "VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0, "
             "?, ?, ?, ?, 0) "
             "RETURNING " + _JOB_COLUMNS,
             (
@@ -126,6 +126,7 @@ class SqlTransaction(DeliveryStatements, PresetStatements, ScheduleStatements, R
                 dumps(new.options),
                 dumps(new.meta),
                 dumps(list(new.callbacks)),
+                dumps(list(new.notify)),
                 dumps(list(new.owns)),
                 new.scope,
                 ttl,

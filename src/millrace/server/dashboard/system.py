@@ -15,6 +15,7 @@ from pydantic import BaseModel, SecretStr
 from millrace import doctor
 from millrace.engine.deliveries import DeliveryQuery
 from millrace.engine.schedules import upcoming
+from millrace.engine.webhooks import WEBHOOK
 from millrace.models import list_models
 from millrace.settings import Settings
 
@@ -55,7 +56,7 @@ async def gather(services: Services, renderer: Renderer) -> dict[str, Any]:
         "models_dir": settings.models_dir,
         "settings": list(in_force(settings, services.plugins)),
         "schedules": [(schedule, upcoming(schedule, 3, now)) for schedule in schedules],
-        "deliveries": await services.deliveries.list(DeliveryQuery(None, None, _DELIVERIES, None)),
+        "deliveries": await services.deliveries.list(DeliveryQuery(channel=WEBHOOK, limit=_DELIVERIES)),
         "started_at": services.started_at,
         "panels": [
             f"{kind}/system.html" for kind in services.engine.workloads if renderer.has(f"{kind}/system.html")
