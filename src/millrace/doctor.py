@@ -215,6 +215,7 @@ def _workloads(settings: Settings, plugins: Mapping[str, Plugin]) -> Iterator[Fi
             yield Finding(kind, "problem", error.message)
             continue
         yield Finding(kind, "ok", "stages: " + ", ".join(stage.name for stage in workload.stages))
-        for what, works, hint in plugin.doctor(section) if plugin.doctor is not None else ():
+        found = plugin.doctor(section, settings.models_dir) if plugin.doctor is not None else ()
+        for what, works, hint in found:
             text = f"{what}: {hint}" if hint else what
             yield Finding(kind, "ok" if works else "could", text)

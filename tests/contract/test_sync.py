@@ -424,3 +424,57 @@ def test_the_documents_own_script_runs(server: LiveServer, media: Path, tmp_path
     (saved,) = tmp_path.glob("batch_results_batch_*.json")
     offsets = [item["result"]["offset_seconds"] for item in json.loads(saved.read_text())["results"]]
     assert offsets == pytest.approx([-5.023, 0.0], abs=1e-3)
+
+
+def test_a_batch_can_come_as_a_job(server: LiveServer, media: Path, tmp_path: Path) -> None:
+    pair = {
+        "master": {"kind": "path", "path": f"{media}/master.wav"},
+        "dub": {"kind": "path", "path": f"{media}/late.wav"},
+    }
+    named = {"master_file": f"{media}/master.wav", "dub_file": f"{media}/cut.wav", "methods": "auto"}
+    order = {
+        "kind": "sync",
+        "label": "From a script",
+        "options": {"methods": ["mfcc"]},
+        "items": [{"input": pair}, {"input": named, "name": "the cut one"}],
+    }
+    made = server.client.post("/jobs", json=order).raise_for_status().json()
+    assert re.fullmatch(r"batch_\d{8}_\d{6}_[0-9a-f]{8}", made["job_id"])
+    late, cut = ended(server, made["job_id"])["results"]
+    assert late["result"]["offset_seconds"] == pytest.approx(-5.023, abs=1e-4)
+    assert late["dub_file"] == f"{media}/late.wav"
+    assert (late["result"]["method_used"], cut["result"]["status"]) == ("MFCC", "cuts")
+    items = server.client.get(f"/jobs/{made['job_id']}/items").json()["items"]
+    assert [item["name"] for item in items] == ["late.wav against master.wav", "the cut one"]
+
+
+def test_a_job_can_bring_its_files(server: LiveServer, media: Path) -> None:
+    order = {"master": {"kind": "upload", "index": 0}, "dub": {"kind": "upload", "index": 1}}
+    body = {"kind": "sync", "items": [{"input": order}]}
+    files = [("files", (name, (media / name).read_bytes())) for name in ("master.wav", "late.wav")]
+    made = server.client.post("/jobs", data={"job": json.dumps(body)}, files=files)
+    (item,) = ended(server, made.raise_for_status().json()["job_id"])["results"]
+    assert (item["master_file"], item["dub_file"]) == ("master.wav", "late.wav")
+    assert item["result"]["offset_seconds"] == pytest.approx(-5.023, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"kind": "path", "path": "{m}/master.wav"}, "a pair is needed"),
+        ({"master_file": "{m}/master.wav"}, "items.0.input.dub_file: a path or URL is needed"),
+        ({"master_file": "{m}/a", "dub_file": "/etc/passwd"}, "items.0.input.dub_file: the path"),
+        ({"master_file": "{m}/a", "dub_file": "{m}/b", "methods": "guess"}, "items.0.input.methods"),
+        ({"master_file": "{m}/a", "dub_file": "{m}/b", "colour": "red"}, "items.0.input.colour"),
+        (
+            {"master_file": "{m}/a", "dub_file": "{m}/b", "methods": "ai", "ai_model": "yamnet"},
+            "yamnet is not available",
+        ),
+        ({"master": "{m}/a", "dub_file": "{m}/b"}, "items.0.input.master: must name a file"),
+    ],
+)
+def test_a_job_of_bad_pairs_is_refused_whole(server: LiveServer, media: Path, given: dict, said: str) -> None:
+    order = json.dumps({"kind": "sync", "items": [{"input": given}]}).replace("{m}", str(media))
+    reply = server.client.post("/jobs", content=order)
+    assert reply.status_code == 400
+    assert said in reply.json()["detail"]

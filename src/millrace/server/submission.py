@@ -286,7 +286,7 @@ def prepare(
         return new
     if plugin.prepare is None:
         raise InvalidRequest(f"kind: {new.kind} jobs are created through their own endpoints; see /docs")
-    prepared = plugin.prepare(new)
+    prepared = plugin.prepare(new, services.settings)
     return replace(prepared, idempotency=new.idempotency, owns=new.owns, notify=new.notify)
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fastapi import APIRouter
 
     from millrace.server.services import Services
+    from millrace.settings import Settings
 
 
 class NoSettings(BaseModel):
@@ -125,14 +126,16 @@ class Plugin:
     words      its word for a job's state (``queued running succeeded failed cancelled``, and ``held``
                for a job that was created but not released) where the canonical one is not used.
     prepare    checks a job that came by ``POST /jobs`` and fills in what its own contract would have
-               (id, meta, defaults); raises InvalidRequest. Without it such jobs are taken as they
-               are, unless the workload has a router: then they are only taken there.
+               (id, meta, defaults), given the server's settings; raises InvalidRequest. Without it such
+               jobs are taken as they are, unless the workload has a router: then they are only taken
+               there.
     check_options  checks options alone, for presets; raises InvalidRequest. Without it ``prepare`` is asked
                about a job with these options and one path as its item.
     examples   a YAML file with an example for each endpoint of its router, for the page at ``/docs``;
                see ``server/description.py``.
     commands   its subcommands for the command line, mounted as ``millrace KIND …``.
-    doctor     lines for ``millrace doctor``: what is missing and what it would add.
+    doctor     lines for ``millrace doctor``, from its settings and the models directory: what is missing
+               and what it would add.
     demo       its part of ``millrace demo``: makes samples and submits them; see ``DemoStand``.
     face       makes the description of how the dashboard shows it; imports quickly, too.
     """
@@ -146,10 +149,10 @@ class Plugin:
     health: tuple[str, ...] = ()
     streams: tuple[str, ...] = ()
     words: Mapping[str, str] = field(default_factory=dict)
-    prepare: Callable[[NewJob], NewJob] | None = None
+    prepare: Callable[[NewJob, Settings], NewJob] | None = None
     check_options: Callable[[Mapping[str, Any]], None] | None = None
     examples: Path | None = None
     commands: Callable[[], typer.Typer] | None = None
-    doctor: Callable[[Any], list[tuple[str, bool, str]]] | None = None
+    doctor: Callable[[Any, Path], list[tuple[str, bool, str]]] | None = None
     demo: Callable[[DemoStand], DemoJob] | None = None
     face: Callable[[], Face] | None = None

@@ -96,10 +96,12 @@ def test_a_recogniser_that_is_not_there_is_an_engine_error(tmp_path, models):
 
 
 def test_the_doctor_names_what_is_missing(tmp_path):
-    lines = {what: (works, hint) for what, works, hint in doctor(TranscriptsSettings())}
+    lines = {what: (works, hint) for what, works, hint in doctor(TranscriptsSettings(), Path("models"))}
     assert lines["recogniser pocketsphinx"][0] is True
     broken = TranscriptsSettings(recogniser="sherpa-onnx", recogniser_model=tmp_path)
-    works, hint = {what: (ok, hint) for what, ok, hint in doctor(broken)}["recogniser sherpa-onnx"]
+    works, hint = {what: (ok, hint) for what, ok, hint in doctor(broken, Path("models"))}[
+        "recogniser sherpa-onnx"
+    ]
     assert works is False
     assert "sherpa-onnx" in hint
 

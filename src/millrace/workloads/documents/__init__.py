@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fastapi import APIRouter
 
     from millrace.server.services import Services
+    from millrace.settings import Settings
     from millrace.workloads import DemoJob, DemoStand
 
 KIND = "documents"
@@ -60,7 +61,7 @@ def build(settings: DocumentSettings) -> Workload:
     )  # fmt: skip
 
 
-def prepare(job: NewJob) -> NewJob:
+def prepare(job: NewJob, site: Settings) -> NewJob:
     """Give a job that came by ``POST /jobs`` what the contract's own would have.
 
     InvalidRequest for unknown options and for inputs that name no file.
@@ -93,7 +94,7 @@ def _commands() -> typer.Typer:
     return commands()
 
 
-def _doctor(settings: Any) -> list[tuple[str, bool, str]]:
+def _doctor(settings: Any, models_dir: Path) -> list[tuple[str, bool, str]]:
     from millrace.workloads.documents.commands import doctor
 
     return doctor(settings)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from millrace.engine.model import NewJob
     from millrace.server.services import Services
+    from millrace.settings import Settings
 
 KIND = "images"
 _HERE = "millrace.workloads.images"
@@ -59,10 +60,10 @@ def _render_error(status: int, code: str, message: str, details: dict[str, Any])
     return {"error": message, "status": status}
 
 
-def _prepare(new: NewJob) -> NewJob:
+def _prepare(new: NewJob, site: Settings) -> NewJob:
     from millrace.workloads.images.submission import prepare
 
-    return prepare(new)
+    return prepare(new, site.workload(KIND, ImagesSettings).max_images)
 
 
 def _commands() -> typer.Typer:
@@ -71,7 +72,7 @@ def _commands() -> typer.Typer:
     return app
 
 
-def _doctor(settings: ImagesSettings) -> list[tuple[str, bool, str]]:
+def _doctor(settings: ImagesSettings, models_dir: Path) -> list[tuple[str, bool, str]]:
     from millrace.workloads.images.commands import doctor
 
     return doctor(settings)

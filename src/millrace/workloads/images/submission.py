@@ -185,10 +185,10 @@ def body_limit(settings: ImagesSettings) -> int:
     return settings.max_images * (settings.max_image_bytes * 3 // 2 + 65536)
 
 
-def prepare(new: NewJob) -> NewJob:
+def prepare(new: NewJob, max_images: int) -> NewJob:
     """Give a job that came by ``POST /jobs`` what one of this contract has: ids, names and a limit."""
-    if len(new.items) > ImagesSettings.model_fields["max_images"].default:
-        raise InvalidRequest(f"Maximum {ImagesSettings.model_fields['max_images'].default} images per batch")
+    if len(new.items) > max_images:
+        raise InvalidRequest(f"Maximum {max_images} images per batch")
     items = []
     for number, item in enumerate(new.items):
         if item.input.get("kind") not in ("upload", "path", "url"):

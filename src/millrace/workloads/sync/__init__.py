@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from millrace.engine.model import Job, Notification
+from millrace.engine.model import Job, NewJob, Notification
 from millrace.engine.workload import Retry, Stage, Workload
 from millrace.workloads import DemoJob, DemoStand, Plugin
 from millrace.workloads.sync.settings import SyncSettings
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fastapi import APIRouter
 
     from millrace.server.services import Services
+    from millrace.settings import Settings
 
 KIND = "sync"
 STAGE = "analyse"
@@ -67,7 +68,10 @@ def _notifications(job: Job) -> Sequence[Notification]:
         "items_failed": job.counts.failed,
         "timestamp": at.isoformat(timespec="seconds").replace("+00:00", "Z"),
     }
-    return [Notification(url, f"batch.{status}", body) for url in job.meta.get("webhooks", ())]
+    from millrace.engine.deliveries import default_notifications
+
+    own = [Notification(url, f"batch.{status}", body) for url in job.meta.get("webhooks", ())]
+    return own + default_notifications(job)
 
 
 def _router(services: Services, settings: Any) -> APIRouter:
@@ -81,6 +85,12 @@ def _render_error(status: int, code: str, message: str, details: dict[str, Any])
     return {"success": False, "error": message, "timestamp": at}
 
 
+def _prepare(new: NewJob, site: Settings) -> NewJob:
+    from millrace.workloads.sync.submission import prepare
+
+    return prepare(new, site)
+
+
 def _commands() -> typer.Typer:
     from millrace.workloads.sync.commands import commands
 
@@ -88,10 +98,10 @@ def _commands() -> typer.Typer:
     return app
 
 
-def _doctor(settings: Any) -> list[tuple[str, bool, str]]:
+def _doctor(settings: Any, models_dir: Path) -> list[tuple[str, bool, str]]:
     from millrace.workloads.sync.methods import AI_MODELS, ModelPlaces
 
-    places = ModelPlaces.of(settings.model_dump(), "models")
+    places = ModelPlaces.of(settings.model_dump(), models_dir)
     lines = []
     for model in AI_MODELS:
         missing = places.missing(model)
@@ -114,6 +124,7 @@ plugin = Plugin(
     render_error=_render_error,
     health=("/api/v1/health",),
     words=BATCH_WORDS,
+    prepare=_prepare,
     examples=Path(__file__).with_name("examples.yaml"),
     commands=_commands,
     doctor=_doctor,

@@ -148,8 +148,8 @@ def check(
     methods = _methods(values.get("methods"), where("methods"))
     ai_model = _model(values.get("ai_model"), methods, where("ai_model"), missing)
     return Pair(
-        master_file=str(values.get("master_file") or references["master"].get("name", "")),
-        dub_file=str(values.get("dub_file") or references["dub"].get("name", "")),
+        master_file=str(values.get("master_file") or _said(references["master"])),
+        dub_file=str(values.get("dub_file") or _said(references["dub"])),
         methods=methods,
         ai_model=ai_model,
         description=_text(values.get("description"), where("description")),
@@ -159,6 +159,10 @@ def check(
         master=references["master"],
         dub=references["dub"],
     )
+
+
+def _said(reference: Mapping[str, Any]) -> str:
+    return str(reference.get("path") or reference.get("url") or reference.get("name") or "")
 
 
 def _methods(value: Any, where: str) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from millrace.engine.model import NewJob
     from millrace.server.services import Services
+    from millrace.settings import Settings
     from millrace.workloads import DemoJob, DemoStand
 
 _DAY = 86400.0
@@ -55,7 +56,7 @@ def _render_error(status: int, code: str, message: str, details: dict[str, Any])
     return {"detail": message}
 
 
-def _prepare(new: NewJob) -> NewJob:
+def _prepare(new: NewJob, site: Settings) -> NewJob:
     from millrace.workloads.tracks.contract import prepare
 
     return prepare(new)
@@ -80,7 +81,7 @@ def _demo(stand: DemoStand) -> DemoJob:
     return demo(stand)
 
 
-def _doctor(settings: TracksSettings) -> list[tuple[str, bool, str]]:
+def _doctor(settings: TracksSettings, models_dir: Path) -> list[tuple[str, bool, str]]:
     from millrace.workloads.tracks.propedit import installed
 
     program = installed()

@@ -76,10 +76,9 @@ def _render_error(status: int, code: str, message: str, details: dict[str, Any])
     return error_body(status, code, message, details)
 
 
-def doctor(settings: TranscriptsSettings) -> list[tuple[str, bool, str]]:
+def doctor(settings: TranscriptsSettings, models_dir: Path) -> list[tuple[str, bool, str]]:
     """Return what ``millrace doctor`` says: the recogniser that is set, those that could be, separation."""
-    models = Path("models")
-    model = models / settings.recogniser_model if settings.recogniser_model else None
+    model = models_dir / settings.recogniser_model if settings.recogniser_model else None
     lines = []
     for name, engine in RECOGNISERS.items():
         if name == settings.recogniser:
@@ -91,7 +90,7 @@ def doctor(settings: TranscriptsSettings) -> list[tuple[str, bool, str]]:
         elif engine.missing():
             hint = f"pip install 'millrace[{engine.extra}]' adds {engine.about}"
             lines.append((f"recogniser {name} (not chosen)", False, hint))
-    return lines + separators.doctor(settings.separation, models)
+    return lines + separators.doctor(settings.separation, models_dir)
 
 
 def _demo(stand: DemoStand) -> DemoJob:

@@ -8,13 +8,16 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from millrace import sources
 from millrace.engine.model import NewItem, NewJob
 from millrace.errors import InvalidRequest
 from millrace.fetch import FetchPolicy
 from millrace.workloads.transcripts.settings import DEFAULT_SEGMENT_MS, DEFAULT_SILENCE_MS
+
+if TYPE_CHECKING:
+    from millrace.settings import Settings
 
 MAX_ITEMS = 10
 POLICY = "stage-first"
@@ -191,7 +194,7 @@ def new_batch(
     )
 
 
-def prepare(new: NewJob) -> NewJob:
+def prepare(new: NewJob, site: Settings) -> NewJob:
     """Check a job that came by ``POST /jobs`` as the contract would, and give it the contract's id."""
     if not 1 <= len(new.items) <= MAX_ITEMS:
         raise InvalidRequest(f"items: there must be 1 to {MAX_ITEMS}, not {len(new.items)}")
