@@ -39,6 +39,9 @@ _LATEST_START = 60.0
 """In Matroska and MP4 time zero is the film's start; a file whose first stream starts later than this was
 cut from a longer one, and its own start counts."""
 
+_GATHERED = 16384
+"""Samples that are resampled at a time."""
+
 _ABSOLUTE_CLOCKS = ("matroska", "mov")
 
 
@@ -259,8 +262,10 @@ class _Converter:
     def __init__(
         self, frame: AudioFrame, rate: int, channels: int, block: int, channel: int | None = None
     ) -> None:
+        from av.audio.fifo import AudioFifo
         from av.audio.resampler import AudioResampler
 
+        self._gathered = AudioFifo()
         self._format = (frame.format.name, frame.layout.name, frame.sample_rate)
         self._channels = channels
         count = frame.layout.nb_channels
@@ -282,13 +287,25 @@ class _Converter:
         return (frame.format.name, frame.layout.name, frame.sample_rate) == self._format
 
     def convert(self, frame: AudioFrame) -> Iterator[Samples]:
-        """Yield the blocks that the frame completes."""
+        """Yield the blocks that the frame completes.
+
+        Frames are gathered first: a call of the resampler costs more than the sound in one of them.
+        """
         frame.pts = None
-        yield from map(self._samples, self._resampler.resample(frame))
+        self._gathered.write(frame)
+        if self._gathered.samples >= _GATHERED:
+            yield from self._resample_gathered()
 
     def flush(self) -> Iterator[Samples]:
         """Yield what is still inside, the last of the stream."""
+        yield from self._resample_gathered()
         yield from map(self._samples, self._resampler.resample(None))
+
+    def _resample_gathered(self) -> Iterator[Samples]:
+        frame = self._gathered.read()
+        if frame is not None:
+            frame.pts = None
+            yield from map(self._samples, self._resampler.resample(frame))
 
     def _samples(self, frame: Any) -> Samples:
         flat: Samples = frame.to_ndarray().reshape(-1, self._decoded)

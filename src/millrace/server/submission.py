@@ -310,7 +310,8 @@ def check_options(services: Services, kind: str, options: Mapping[str, Any]) -> 
     elif plugin is not None and plugin.prepare is not None:
         item = NewItem("input", {"kind": "path", "path": "/input"})
         try:
-            resolved = dict(plugin.prepare(NewJob("job", kind, [item], resolved)).options)
+            stand_in = NewJob("job", kind, [item], resolved)
+            resolved = dict(plugin.prepare(stand_in, services.settings).options)
         except InvalidRequest as error:
             # What is said about the stand-in for an item says nothing about the options.
             if error.message.startswith("items"):

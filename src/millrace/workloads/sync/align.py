@@ -8,8 +8,10 @@ is for the refinement, see ``refine.py``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from millrace.workloads.sync.features import Array
@@ -80,6 +82,8 @@ class Searcher:
         self._energy = _cumulated(master)
         self._size = 0
         self._spectra: list[NDArray[np.complex64]] = []
+        self._blocks: list[NDArray[Any]] = []
+        self._blocks_of = (0, 0)
 
     def find(self, dub: Array, stretch: float = 1.0, least: float | None = None) -> Peak | None:
         """Return the best delay of ``dub`` (stretched by ``stretch``), or None if there is nothing to see.
@@ -122,10 +126,7 @@ class Searcher:
         usable = overlap >= max(4, wanted)
         if not usable.any():
             return None
-        product = self._products(other)
-        total: Array = (
-            np.concatenate([product[len(product) - (n - 1) :], product[:k]]) if n > 1 else product[:k]
-        )
+        total = self._products(other)
         lags, overlap = lags[usable], overlap[usable]
         total = total[usable]
         own = _between(self._energy, np.maximum(0, -lags), overlap)
@@ -141,17 +142,40 @@ class Searcher:
         return lags, ((raw - middle) / deviation).astype(np.float32), similarity
 
     def _products(self, other: Array) -> Array:
-        size = fast_length(self.frames + other.shape[1])
+        """Return the sum of products at each lag from ``1 - frames`` to ``len(other) - 1``."""
+        if 8 * other.shape[1] < self.frames:
+            return self._short_products(other)
+        size = fast_length(self.frames + other.shape[1] - 1)
         if size != self._size:
             self._size, self._spectra = size, []
-            if self.master.size / self.frames * size * 4 <= self._KEPT:
+            if len(self.master) * size * 4 <= self._KEPT:
                 self._spectra = [np.conj(np.fft.rfft(band, size)) for band in self.master]
         total = np.zeros(size // 2 + 1, np.complex64)
         for number, band in enumerate(other):
             mine = self._spectra[number] if self._spectra else np.conj(np.fft.rfft(self.master[number], size))
             total += mine * np.fft.rfft(band, size)
         product: Array = np.fft.irfft(total, size).astype(np.float32, copy=False)
-        return product
+        if self.frames == 1:
+            return product[: other.shape[1]]
+        return np.concatenate([product[size - (self.frames - 1) :], product[: other.shape[1]]])
+
+    def _short_products(self, other: Array) -> Array:
+        """Like ``_products`` for a short window, in overlapping blocks of the master (overlap-save)."""
+        count = other.shape[1]
+        size = fast_length(4 * count)
+        step = size - count + 1
+        if (size, step) != self._blocks_of:
+            blocks = -(-(self.frames + count - 1) // step)
+            padded = np.zeros((len(self.master), (blocks - 1) * step + size), np.float32)
+            padded[:, count - 1 : count - 1 + self.frames] = self.master
+            windows = sliding_window_view(padded, size, axis=1)[:, ::step]
+            self._blocks = [np.fft.rfft(band, axis=1) for band in windows]
+            self._blocks_of = (size, step)
+        total = np.zeros_like(self._blocks[0])
+        for blocks, band in zip(self._blocks, other, strict=True):
+            total += blocks * np.conj(np.fft.rfft(band, size))
+        products = np.fft.irfft(total, size, axis=1)[:, :step].ravel()[: self.frames + count - 1]
+        return products[::-1].astype(np.float32, copy=False)
 
 
 def warp(features: Array, stretch: float) -> Array:

@@ -33,7 +33,7 @@ DESCRIPTIONS = {
     "spectral": "change of the spectrum in 20 bands; good in noise",
     "correlation": "loudness of 4 broad bands; the classic envelope correlation",
     "ai": "an embedding by the chosen ai_model",
-    "auto": "mfcc and onset, and spectral and correlation where those two are unsure or disagree",
+    "auto": "mfcc, then onset, spectral and correlation too where it is unsure",
 }
 MODEL_DESCRIPTIONS = {
     "spectral": "patterns of half a second of log-mel energies; no weights needed",
@@ -96,16 +96,23 @@ def build(
     from millrace.workloads.sync.analysis import coarse_pool
 
     longest = max(coarse_pool(pair.master), coarse_pool(pair.dub))
-    rounds: list[list[Method]] = [[], []]
+    rounds: list[list[Method]] = [[], [], []]
     for name in dict.fromkeys(names):
         if name == "auto":
-            rounds[0] += [_dsp("mfcc", longest), _dsp("onset", longest)]
-            rounds[1] += [_dsp("spectral", longest), _dsp("correlation", longest)]
+            rounds[0].append(_dsp("mfcc", longest))
+            rounds[1].append(_dsp("onset", longest))
+            rounds[2] += [_dsp("spectral", longest), _dsp("correlation", longest)]
         elif name == "ai":
             rounds[0].append(_ai(ai_model or DEFAULT_MODEL, pair, places, models, longest))
         else:
             rounds[0].append(_dsp(name, longest))
-    return [list({method.name + method.label: method for method in each}.values()) for each in rounds]
+    seen: set[str] = set()
+    once: list[list[Method]] = []
+    for each in rounds:
+        new = {method.label: method for method in each if method.label not in seen}
+        seen |= new.keys()
+        once.append(list(new.values()))
+    return once
 
 
 def _dsp(name: str, pool: int, label: str | None = None, feature: str | None = None) -> Method:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -15,11 +16,15 @@ from numpy.typing import NDArray
 
 from millrace.workloads.sync.align import Searcher, fast_length, warp
 from millrace.workloads.sync.features import FRAME_RATE, SAMPLE_RATE, Array
+from millrace.workloads.sync.interpolation import evenly_sampled
 from millrace.workloads.sync.recording import Recording
 
 _LOW, _HIGH = 80.0, 6000.0
 _FAINT = 1e-6
 """Bins this much below a chunk's strongest are noise of the coding, not sound (band-limited dubs)."""
+
+_TAPS = 4
+"""Taps on either side by which the dub is brought to the master's speed: clean in the band looked at."""
 
 TRUSTED_CHUNK = 7.0
 """Deviations by which a chunk's peak must stand out to be believed; noise reaches 5."""
@@ -69,8 +74,7 @@ def phase_delay(master: Array, dub: Array, reach: int) -> tuple[float, float]:
     from ``-reach`` to ``reach``, to a fraction of one. Polarity does not matter.
     """
     size = fast_length(len(dub) + 16)
-    taper = np.hanning(len(master)).astype(np.float32)
-    first = np.fft.rfft(master * taper, size)
+    first = np.fft.rfft(master * _taper(len(master)), size)
     second = np.fft.rfft(dub, size)
     cross = np.conj(first) * second
     strength = np.abs(cross)
@@ -88,6 +92,11 @@ def phase_delay(master: Array, dub: Array, reach: int) -> tuple[float, float]:
     if noise <= 0:
         return 0.0, 0.0
     return best + _summit(np.sign(curve[best]) * curve, best) - reach, float(height[best]) / noise
+
+
+@lru_cache(8)
+def _taper(length: int) -> Array:
+    return np.hanning(length).astype(np.float32)
 
 
 def _smoothed(values: Array, width: int) -> Array:
@@ -117,18 +126,6 @@ def _summit(curve: Array, best: int, half: int = 24, steps: int = 64) -> float:
     return float(np.clip(shift, -1.0, 1.0))
 
 
-def resampled(samples: Array, count: int) -> Array:
-    """Return the excerpt brought to ``count`` samples through its spectrum (no phase is moved)."""
-    if len(samples) == count:
-        return samples
-    spectrum = np.fft.rfft(samples)
-    bins = count // 2 + 1
-    if len(spectrum) < bins:
-        spectrum = np.pad(spectrum, (0, bins - len(spectrum)))
-    out = np.fft.irfft(spectrum[:bins], count) * np.float32(count / len(samples))
-    return out.astype(np.float32, copy=False)
-
-
 def measure_chunk(
     master: Recording, dub: Recording, at: float, seconds: float, delay: float, stretch: float, reach: float
 ) -> Chunk:
@@ -142,15 +139,17 @@ def measure_chunk(
     excerpt = master.sound(begin, length)
     wanted = length + 2 * margin
     start = delay * SAMPLE_RATE + stretch * (begin - margin)
-    first = round(start)
-    count = round(wanted * stretch)
-    other = resampled(dub.sound(first, count), wanted)
+    if stretch == 1.0:
+        start = round(start)
+        other = dub.sound(start, wanted)
+    else:
+        first = int(np.floor(start)) - _TAPS
+        sound = dub.sound(first, int(wanted * stretch) + 2 * _TAPS + 3)
+        other = evenly_sampled(sound, start - first, stretch, wanted, _TAPS)
     lag, z = phase_delay(excerpt, other, margin)
-    speed = count / wanted
-    middle = begin + length / 2
-    position = first + speed * (margin + lag + length / 2)
-    found = position / SAMPLE_RATE
-    return Chunk(middle / SAMPLE_RATE, found - stretch * middle / SAMPLE_RATE, z)
+    middle = (begin + length / 2) / SAMPLE_RATE
+    found = (start + stretch * (margin + lag + length / 2)) / SAMPLE_RATE
+    return Chunk(middle, found - stretch * middle, z)
 
 
 def fit_line(

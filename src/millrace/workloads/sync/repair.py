@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from millrace.errors import BadInput, InvalidRequest
 from millrace.media.decode import AudioDecoder, Samples
 from millrace.media.probe import probe
+from millrace.workloads.sync.interpolation import PHASES, sinc_table
 from millrace.workloads.sync.result import Segment
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ _FADE = 0.005
 _RATES = {"libopus": 48000}
 _BLOCK = 1.0
 _HALF = 16
-_PHASES = 4096
 
 Progress = Callable[[float], None]
 
@@ -250,15 +249,6 @@ def _fade(block: Samples, before: int, after: int, length: int) -> None:
         block[len(block) - size :] *= shaped[:size][::-1]
 
 
-@cache
-def _sinc_table() -> Samples:
-    """Return the taps for each of the positions between two samples, shape ``(_PHASES + 1, 32)``."""
-    taps = np.arange(1 - _HALF, _HALF + 1)
-    distance = taps[None, :] - np.arange(_PHASES + 1)[:, None] / _PHASES
-    window = np.i0(9.0 * np.sqrt(np.clip(1.0 - (distance / _HALF) ** 2, 0.0, None))) / np.i0(9.0)
-    return (np.sinc(distance) * window).astype(np.float32)
-
-
 class _Reader:
     """Reads a stream at any ascending, fractional sample positions: windowed-sinc interpolation.
 
@@ -289,7 +279,7 @@ class _Reader:
         else:
             taps = np.arange(1 - _HALF, _HALF + 1)
             nearby = self._pick((whole[:, None] + taps).ravel()).reshape(len(whole), len(taps), -1)
-            weights = _sinc_table()[np.rint(share * _PHASES).astype(np.int64)]
+            weights = sinc_table(_HALF)[np.rint(share * PHASES).astype(np.int64)]
             out = np.einsum("ntc,nt->nc", nearby, weights)
         return out[:, 0].copy() if self._channels == 1 else out
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from millrace.workloads.sync.align import Searcher, warp
 from millrace.workloads.sync.features import Array
@@ -21,8 +20,9 @@ _WEAK = 4.2
 """Deviations from which on a place is considered at all."""
 _STRONG = 7.5
 """Deviations at which a window is believed alone; unrelated windows reach 5.5."""
-_GRID = np.arange(-0.012, 0.0121, 0.002)
-"""Deviations from the same speed that are tried window by window (drift smears longer windows)."""
+_GRID = np.arange(-0.012, 0.0121, 0.004)
+"""Deviations from the same speed that are tried: a window tells them apart to half of that."""
+_TRIED = 12
 _JUMP = 6.0
 _LOOSE = 0.06
 
@@ -53,34 +53,44 @@ class Piece:
         return float(np.sqrt(sum(vote.z**2 for vote in self.votes)))
 
 
-def collect(
-    master: Array, dub: Array, rate: float, stretch: float = 1.0, grid: bool = False
-) -> list[list[Vote]]:
-    """Return, for each window along the dub, the places in the master that it may come from.
+class Booth:
+    """Where the windows of a dub vote for their places in the master.
 
-    ``master`` and ``dub`` are features at ``rate`` frames a second. ``grid`` tries each window at
-    several speeds around ``stretch``.
+    ``master`` and ``dub`` are features, ``(bands, frames)`` at ``rate`` frames a second.
     """
-    seconds = dub.shape[1] / rate
-    window = max(2.0, min(_WINDOW, seconds / 8))
-    count = max(1, min(_WINDOWS, int(seconds / window * 1.5)))
-    searcher = Searcher(master, rate)
-    size = round(window * rate)
-    votes: list[list[Vote]] = []
-    for start in np.linspace(0, dub.shape[1] - size, count).astype(int):
-        piece = np.ascontiguousarray(dub[:, start : start + size])
-        if np.count_nonzero(np.abs(piece).sum(axis=0) > 0) < size / 4:
-            votes.append([])
-            continue
-        middle = (start + size / 2) / rate
-        speeds = stretch * (1 + _GRID) if grid else np.array([stretch])
-        best: list[Vote] = []
-        for speed in speeds:
-            found = _candidates(searcher, warp(piece, float(speed)), rate, middle, window)
-            if found and (not best or found[0].z > best[0].z):
-                best = found
-        votes.append(best)
-    return votes
+
+    def __init__(self, master: Array, dub: Array, rate: float) -> None:
+        self._dub = dub
+        self._rate = rate
+        self._searcher = Searcher(master, rate)
+        seconds = dub.shape[1] / rate
+        self._window = max(2.0, min(_WINDOW, seconds / 8))
+        self._size = round(self._window * rate)
+        self._count = max(1, min(_WINDOWS, int(seconds / self._window * 1.5)))
+
+    def collect(self, stretch: float = 1.0) -> list[list[Vote]]:
+        """Return, for each window along the dub, the places in the master that it may come from."""
+        return [self._votes(window, stretch) for window in self._windows(self._count)]
+
+    def likely_speed(self, stretch: float = 1.0) -> float | None:
+        """Return the speed around ``stretch`` at which some windows stand out most; None if none do."""
+        windows = self._windows(min(self._count, _TRIED))
+        heights = []
+        for speed in stretch * (1 + _GRID):
+            best = [max((vote.z for vote in self._votes(window, speed)), default=0.0) for window in windows]
+            heights.append(sum(max(0.0, z - _WEAK) for z in best))
+        top = int(np.argmax(heights))
+        return float(stretch * (1 + _GRID[top])) if heights[top] > 0 else None
+
+    def _windows(self, count: int) -> list[int]:
+        return [int(start) for start in np.linspace(0, max(0, self._dub.shape[1] - self._size), count)]
+
+    def _votes(self, start: int, stretch: float) -> list[Vote]:
+        piece = np.ascontiguousarray(self._dub[:, start : start + self._size])
+        if np.count_nonzero(piece.any(axis=0)) < self._size / 4:
+            return []
+        middle = (start + self._size / 2) / self._rate
+        return _candidates(self._searcher, warp(piece, stretch), self._rate, middle, self._window)
 
 
 def _candidates(searcher: Searcher, piece: Array, rate: float, middle: float, window: float) -> list[Vote]:
@@ -214,43 +224,3 @@ def _joined(found: list[Piece]) -> list[Piece]:
         else:
             joined.append(piece)
     return joined
-
-
-def boundary(master: Array, dub: Array, rate: float, before: Piece, after: Piece) -> tuple[float, float]:
-    """Return where in the master one piece ends and the next begins (seconds), to a frame or two.
-
-    The cut is where following the first line stops to pay and the second starts: prefix sums of the
-    similarity along each, half a window beyond the votes, which straddle the cut.
-    Material missing from the dub leaves a gap in the master; material added to it leaves none.
-    """
-    low = max(before.dub_start, before.dub_end - _WINDOW / 2)
-    high = min(after.dub_end, after.dub_start + _WINDOW / 2)
-    stretch = before.stretch
-    missing = after.delay < before.delay
-    if missing:
-        times = np.arange(low, high, 1 / rate)
-        first = _along(master, dub, rate, (times - before.delay) / stretch, times)
-        second = _along(master, dub, rate, (times - after.delay) / stretch, times)
-    else:
-        times = np.arange((low - before.delay) / stretch, (high - after.delay) / stretch, 1 / rate)
-        first = _along(master, dub, rate, times, before.delay + stretch * times)
-        second = _along(master, dub, rate, times, after.delay + stretch * times)
-    if len(times) == 0:
-        middle = (low + high) / 2
-        return (middle - before.delay) / stretch, (middle - after.delay) / stretch
-    gain = np.concatenate([[0.0], np.cumsum(first - second)])
-    cut = float(times[0] + int(np.argmax(gain)) / rate)
-    if missing:
-        return (cut - before.delay) / stretch, (cut - after.delay) / stretch
-    return cut, cut
-
-
-def _along(
-    master: Array, dub: Array, rate: float, at: NDArray[np.float64], there: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the product of the features at master times ``at`` and dub times ``there``."""
-    one, other = np.rint(at * rate).astype(int), np.rint(there * rate).astype(int)
-    inside = (one >= 0) & (one < master.shape[1]) & (other >= 0) & (other < dub.shape[1])
-    out = np.zeros(len(at))
-    out[inside] = (master[:, one[inside]] * dub[:, other[inside]]).sum(axis=0)
-    return out
