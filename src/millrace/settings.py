@@ -10,7 +10,7 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -22,10 +22,11 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
 
 from millrace.errors import SettingsError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
 
 Model = TypeVar("Model", bound=BaseModel)
 MIB = 1024 * 1024
@@ -288,6 +289,10 @@ class Settings(Section):
     @field_validator("database")
     @classmethod
     def _known_database(cls, url: str) -> str:
+        # Most commands never open a database, and SQLAlchemy takes as long to import as they to run.
+        from sqlalchemy.engine import make_url
+        from sqlalchemy.exc import ArgumentError
+
         try:
             backend = make_url(url).get_backend_name()
         except ArgumentError:
@@ -313,6 +318,8 @@ class Settings(Section):
     @property
     def database_url(self) -> URL:
         """The database as SQLAlchemy takes it, PostgreSQL through psycopg."""
+        from sqlalchemy.engine import make_url
+
         url = make_url(self.database)
         return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
 
