@@ -478,3 +478,28 @@ def test_a_job_of_bad_pairs_is_refused_whole(server: LiveServer, media: Path, gi
     reply = server.client.post("/jobs", content=order)
     assert reply.status_code == 400
     assert said in reply.json()["detail"]
+
+
+def test_options_can_be_saved_and_bad_ones_cannot(server: LiveServer, media: Path) -> None:
+    saved = server.client.put("/presets/sync/quick", json={"options": {"methods": "onset", "repair": False}})
+    assert saved.status_code == 201
+    files = {"master_file": f"{media}/master.wav", "dub_file": f"{media}/late.wav"}
+    order = {"kind": "sync", "preset": "quick", "items": [{"input": files}]}
+    made = server.client.post("/jobs", json=order).raise_for_status().json()
+    (item,) = ended(server, made["job_id"])["results"]
+    assert item["result"]["method_used"] == "Onset"
+    for options in ({"methods": "guess"}, {"colour": "red"}, {"dub_channel": "left"}):
+        refused = server.client.put("/presets/sync/bad", json={"options": options})
+        assert refused.status_code == 400
+        assert f"options.{next(iter(options))}" in refused.json()["detail"]
+
+
+def test_pairs_come_from_the_python_client(server: LiveServer, media: Path) -> None:
+    from millrace.client import Millrace, ServerPath
+
+    with Millrace(server.url) as client:
+        late = (ServerPath(f"{media}/master.wav"), media / "late.wav")
+        job = client.sync(late, options={"methods": "mfcc"})
+        job.wait(timeout=90)
+    (item,) = ended(server, job.id)["results"]
+    assert item["result"]["offset_seconds"] == pytest.approx(-5.023, abs=1e-4)

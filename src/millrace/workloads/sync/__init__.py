@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,6 +91,12 @@ def _prepare(new: NewJob, site: Settings) -> NewJob:
     return prepare(new, site)
 
 
+def _check_options(options: Mapping[str, Any]) -> None:
+    from millrace.workloads.sync.submission import check_options
+
+    check_options(options)
+
+
 def _commands() -> typer.Typer:
     from millrace.workloads.sync.commands import commands
 
@@ -125,6 +131,7 @@ plugin = Plugin(
     health=("/api/v1/health",),
     words=BATCH_WORDS,
     prepare=_prepare,
+    check_options=_check_options,
     examples=Path(__file__).with_name("examples.yaml"),
     commands=_commands,
     doctor=_doctor,

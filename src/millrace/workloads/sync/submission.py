@@ -85,6 +85,13 @@ def prepare(new: NewJob, settings: Settings) -> NewJob:
     return replace(new, id=_new_id(), items=items, options={}, meta={"webhooks": []})
 
 
+def check_options(options: Mapping[str, Any]) -> None:
+    """Check what a job may say for all its items; whether a model is there is found out with the job."""
+    _only(options, DEFAULTS, "options")
+    sides = {side: {"name": side} for side in ("master", "dub")}
+    check({**options, **sides}, lambda field: f"options.{field}", lambda path: {}, lambda model: None)
+
+
 def _prepared(item: NewItem, number: int, options: Mapping[str, Any], site: Site) -> NewItem:
     where = f"items.{number}.input"
     given = {**options, **_sides(item.input, where)}
