@@ -68,7 +68,7 @@ def _notifications(job: Job) -> Sequence[Notification]:
         "items_failed": job.counts.failed,
         "timestamp": at.isoformat(timespec="seconds").replace("+00:00", "Z"),
     }
-    from millrace.engine.deliveries import default_notifications
+    from millrace.engine.webhooks import default_notifications
 
     own = [Notification(url, f"batch.{status}", body) for url in job.meta.get("webhooks", ())]
     return own + default_notifications(job)
