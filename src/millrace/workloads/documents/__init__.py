@@ -37,7 +37,7 @@ _PIPELINE = "millrace.workloads.documents.pipeline:"
 
 
 def build(settings: DocumentSettings) -> Workload:
-    """Return the engine's view: three stages, of which ``options.only`` may leave some out."""
+    """Return the engine's view: two stages, of which ``options.only`` may leave one out."""
 
     def part(*names: str) -> Any:
         def enabled(options: Mapping[str, Any]) -> bool:
@@ -50,8 +50,6 @@ def build(settings: DocumentSettings) -> Workload:
         stages=(
             Stage("extract", _PIPELINE + "extract", timeout=settings.timeout, memory=settings.memory,
                   max_slots=2, enabled=part("extract")),
-            Stage("detect", _PIPELINE + "detect", timeout=settings.timeout, memory=settings.memory,
-                  enabled=part("classify")),
             Stage("classify", _PIPELINE + "classify", timeout=settings.timeout, memory=settings.memory,
                   enabled=part("classify")),
         ),

@@ -206,7 +206,7 @@ def _read(path: Path, settings: Mapping[str, Any], workdir: Path) -> tuple[Docum
     ctx = _context(path, settings, workdir)
     extract(ctx)
     document = Document.from_json(json.loads((workdir / "artifacts" / "pages.json").read_bytes()))
-    return document, find(document, path if document.format == "pdf" else None)
+    return document, find(document, path)
 
 
 def _classify_one(work: tuple[Path, str | None, bool, Mapping[str, Any]]) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class Desk:
         """Return a document as the contract shows it."""
         artifacts = await self.artifacts(entry)
         rulings = await self._engine.records(RULINGS, entry.doc_id)
-        return views.document_view(entry, await self._classification(artifacts), artifacts, rulings)
+        return views.document_view(entry, artifacts, rulings)
 
     async def listing(self, entry: Entry, first: int, limit: int) -> dict[str, Any]:
         """Return some pages with their findings; none of these before the document was searched."""
@@ -116,10 +116,6 @@ class Desk:
             raise NotFound(f"Document {entry.doc_id} has no pages: {why}")
         stored = await self._read(keys["pages.json"])
         return await asyncio.to_thread(Document.from_json, stored)
-
-    async def _classification(self, artifacts: list[Artifact]) -> Mapping[str, Any] | None:
-        key = next((a.key for a in artifacts if a.name == "classification.json"), None)
-        return None if key is None else await self._read(key)
 
     async def _read(self, key: str) -> Any:
         return orjson.loads(await asyncio.to_thread(lambda: b"".join(self._blobs.chunks(key))))
@@ -162,7 +158,7 @@ class Desk:
                 f"category: {ruling.category!r} is none; there are: {', '.join(self._policy.categories)}"
             )
         artifacts = await self.artifacts(entry)
-        classification = await self._classification(artifacts)
+        classification = views.classification(entry)
         if classification is None:
             raise Conflict(f"{entry.first.item.name} has not been classified yet")
         before = await self._engine.records(RULINGS, entry.doc_id, 1)

@@ -36,13 +36,19 @@ _MAX_SET = 2000
 
 
 def highlight(
-    path: Path, document: Document, findings: Sequence[Finding], out: Path, font: str | None = None
+    path: Path,
+    document: Document,
+    findings: Sequence[Finding],
+    out: Path,
+    font: str | None = None,
+    opened: Any = None,
 ) -> None:
     """Write the document as PDF with its findings marked to ``out``.
 
     Findings on pages of embedded files are marked on text pages set after the document's own.
+    ``opened`` is the document at ``path`` where the caller has it open already; it is changed and closed.
     """
-    pdf = pdfium.PdfDocument(path) if document.format == "pdf" else pdfium.PdfDocument.new()
+    pdf = opened or (pdfium.PdfDocument(path) if document.format == "pdf" else pdfium.PdfDocument.new())
     try:
         if document.format in ("png", "jpeg"):
             _picture_page(pdf, open_image(path, path.name, 1 << 31))

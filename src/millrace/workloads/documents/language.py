@@ -66,12 +66,12 @@ def language(text: str) -> str | None:
         if code:
             return code
     words = _WORD.findall(sample.lower())
-    if sum(map(len, words)) < 20:
+    if len("".join(words)) < 20:
         return None
     scores: Counter[str] = Counter()
-    for word in words:
+    for word, times in Counter(words).items():
         for code in _OF_WORD.get(word, ()):
-            scores[code] += 1
+            scores[code] += times
     if not scores:
         return None
     ranked = scores.most_common(2)

@@ -1,14 +1,15 @@
-"""The stages of a document: extract its pages, detect evidence, classify it and write its copies.
+"""The stages of a document: read its pages; then find evidence on them, decide, and write its copies.
 
-Each publishes what the next needs (``pages.json``, ``findings.json``), so that a document can be classified
-again without being read again. A stage that runs twice writes the same files.
+Reading, which is the slow part where there is OCR, publishes ``pages.json``, so that a document can be
+classified again without being read again. A stage that runs twice writes the same files.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,8 @@ from millrace.workloads.documents.limits import Limits
 from millrace.workloads.documents.policy import Decision, Policy
 from millrace.workloads.documents.policy import load as load_policy
 
-SAVING = "saving"
-"""The phase of the last stage once the classification is made: 90 % in the contract's words."""
+DETECTING, DECIDING, SAVING = "detecting", "deciding", "saving"
+"""The phases of the last stage: 30, 60 and 90 % in the contract's words."""
 _MAX_SUMMARY = 200
 
 
@@ -56,50 +57,26 @@ def _ocr(ctx: StageContext) -> Ocr | None:
     )
 
 
-def detect(ctx: StageContext) -> Mapping[str, Any]:
-    """Find evidence on every page; publishes ``findings.json``."""
-    document = _pages(ctx)
-    findings = find(document, None if document.format != "pdf" else _original(ctx), ctx.progress)
-    ctx.artifact("findings.json").write_bytes(
-        orjson.dumps({"findings": [finding.to_json() for finding in findings]}, option=orjson.OPT_INDENT_2)
-    )
-    return {"findings": dict(Counter(f.type for f in findings))}
-
-
-def find(document: Document, pdf: Path | None, progress: Any = lambda fraction, phase: None) -> list[Finding]:
-    """Return the findings of all pages, with their boxes where ``pdf`` is the document itself."""
-    from millrace.workloads.documents.detectors import detect as on_page
-    from millrace.workloads.documents.extract.pdf import PageBoxes, open_pdf
-
-    opened = open_pdf(pdf, pdf.name) if pdf is not None else None
-    found: list[Finding] = []
-    try:
-        for done, page in enumerate(document.pages, 1):
-            on_this = on_page(page)
-            if on_this:
-                own = opened is not None and not page.part and page.index is not None
-                places = PageBoxes(opened, page if own else replace(page, index=None))
-                found += [replace(f, boxes=places.find(f.start, f.end)) for f in on_this]
-                places.close()
-            progress(done / len(document.pages), "detecting")
-    finally:
-        if opened is not None:
-            opened.close()
-    return found
-
-
 def classify(ctx: StageContext) -> Mapping[str, Any]:
-    """Decide, then write ``classification.json``, the marked copies and, where wanted, a redacted one."""
+    """Find evidence, decide, then write ``findings.json`` and the copies that are wanted.
+
+    The result is the classification as the contract shows it.
+    """
     document = _pages(ctx)
-    findings = _findings(ctx)
     policy = load_policy(ctx.settings.get("policy"))
-    decision, opinions, hint = judge(ctx, document, findings, policy)
-    ctx.progress(0.5, SAVING)
-    made = classification(decision, document, findings)
-    made["opinions"] = [opinion.to_json() for opinion in opinions]
-    made["zero_shot"] = hint
-    if ctx.options.get("highlight", ctx.settings.get("highlight", True)):
-        _highlight(ctx, document, findings)
+    with _opened(_original(ctx) if document.format == "pdf" else None) as pdf:
+        findings = search(document, pdf, ctx.progress)
+        ctx.progress(0.4, DECIDING)
+        decision, opinions, hint = judge(ctx, document, findings, policy)
+        ctx.progress(0.6, SAVING)
+        made = classification(decision, document, findings)
+        made["opinions"] = [opinion.to_json() for opinion in opinions]
+        made["zero_shot"] = hint
+        ctx.artifact("findings.json").write_bytes(
+            orjson.dumps({"findings": [f.to_json() for f in findings]}, option=orjson.OPT_INDENT_2)
+        )
+        if ctx.options.get("highlight", ctx.settings.get("highlight", True)):
+            _highlight(ctx, document, findings, pdf)
     if ctx.options.get("redact", ctx.settings.get("redact", False)):
         from millrace.workloads.documents import redact
 
@@ -108,8 +85,45 @@ def classify(ctx: StageContext) -> Mapping[str, Any]:
             "artifact": target.name,
             "removed": redact.redact(_original(ctx), document, findings, target),
         }
-    ctx.artifact("classification.json").write_bytes(orjson.dumps(made))
-    return {"category": decision.category, "requires_review": decision.requires_review}
+    return made
+
+
+@contextmanager
+def _opened(path: Path | None) -> Iterator[Any]:
+    """Open a PDF for as long as it is needed; None stays None."""
+    if path is None:
+        yield None
+        return
+    from millrace.workloads.documents.extract.pdf import open_pdf
+
+    pdf = open_pdf(path, path.name)
+    try:
+        yield pdf
+    finally:
+        pdf.close()
+
+
+def find(document: Document, path: Path | None) -> list[Finding]:
+    """Return the findings of all pages, with their boxes where ``path`` is the PDF that the document was."""
+    with _opened(path if document.format == "pdf" else None) as pdf:
+        return search(document, pdf)
+
+
+def search(document: Document, pdf: Any, progress: Any = lambda fraction, phase: None) -> list[Finding]:
+    """Return the findings of all pages; ``pdf`` is the document opened, or None where it is no PDF."""
+    from millrace.workloads.documents.detectors import detect as on_page
+    from millrace.workloads.documents.extract.pdf import PageBoxes
+
+    found: list[Finding] = []
+    for done, page in enumerate(document.pages):
+        progress(0.4 * done / len(document.pages), DETECTING)
+        on_this = on_page(page)
+        if on_this:
+            own = pdf is not None and not page.part and page.index is not None
+            places = PageBoxes(pdf, page if own else replace(page, index=None))
+            found += [replace(f, boxes=places.find(f.start, f.end)) for f in on_this]
+            places.close()
+    return found
 
 
 def judge(
@@ -202,14 +216,14 @@ def summary(document: Document) -> dict[str, Any]:
     }
 
 
-def _highlight(ctx: StageContext, document: Document, findings: Sequence[Finding]) -> None:
+def _highlight(ctx: StageContext, document: Document, findings: Sequence[Finding], pdf: Any) -> None:
     from millrace.workloads.documents import highlight
 
     target = ctx.artifact("highlighted.pdf")
     if document.format == "pdf" and not findings and not document.embedded:
         shutil.copyfile(_original(ctx), target)
         return
-    highlight.highlight(_original(ctx), document, findings, target, ctx.settings.get("font"))
+    highlight.highlight(_original(ctx), document, findings, target, ctx.settings.get("font"), pdf)
     if document.format not in ("pdf", "png", "jpeg"):
         ctx.artifact("highlighted.html").write_text(
             highlight.highlight_html(document, findings, ctx.name), encoding="utf-8"
@@ -224,10 +238,6 @@ def _original(ctx: StageContext) -> Path:
 
 def _pages(ctx: StageContext) -> Document:
     return Document.from_json(_stored(ctx, "pages.json"))
-
-
-def _findings(ctx: StageContext) -> list[Finding]:
-    return [Finding.from_json(entry) for entry in _stored(ctx, "findings.json")["findings"]]
 
 
 def _stored(ctx: StageContext, name: str) -> Any:

@@ -10,9 +10,10 @@ from millrace.engine.model import Artifact, Item, Job, State
 from millrace.engine.store import Record
 from millrace.server.replies import rfc3339
 from millrace.workloads.documents import WORDS
-from millrace.workloads.documents.pipeline import SAVING
+from millrace.workloads.documents.pipeline import DECIDING, SAVING
 
-_BEGUN = {"extract": 10.0, "detect": 30.0, "classify": 60.0}
+_BEGUN = {"extract": 10.0, "classify": 30.0}
+_PHASES = {DECIDING: 60.0, SAVING: 90.0}
 _PAGES = (
     "format",
     "page_count",
@@ -62,8 +63,8 @@ def progress(run: Run) -> float:
     if item.state in (State.FAILED, State.CANCELLED):
         return 0.0
     stage = stages[min(item.stage, len(stages) - 1)]
-    if stage == "classify" and item.phase == SAVING and item.state is State.RUNNING:
-        return 90.0
+    if stage == "classify" and item.state is State.RUNNING and item.phase in _PHASES:
+        return _PHASES[item.phase]
     if stage == "extract" and item.state is State.QUEUED:
         return 0.0
     return _BEGUN[stage]
@@ -125,7 +126,6 @@ def job_view(job: Job, entries: Sequence[Entry]) -> dict[str, Any]:
 
 def document_view(
     entry: Entry,
-    classification: Mapping[str, Any] | None,
     artifacts: Iterable[Artifact],
     rulings: Sequence[Record],
 ) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def document_view(
         "created_at": rfc3339(entry.first.job.created_at),
         "updated_at": rfc3339(entry.latest.item.updated_at),
         **{name: read.get(name) for name in _PAGES},
-        "classification": overruled(classification, rulings),
+        "classification": overruled(classification(entry), rulings),
         "artifacts": [
             {
                 "name": a.name,
@@ -150,6 +150,12 @@ def document_view(
         ],
         "history": [ruling_view(record) for record in rulings],
     }
+
+
+def classification(entry: Entry) -> Mapping[str, Any] | None:
+    """Return the newest classification that was finished, as the policy made it; None: there is none yet."""
+    runs = (entry.again, entry.first)
+    return next((r.item.results["classify"] for r in runs if r and "classify" in r.item.results), None)
 
 
 def overruled(classification: Mapping[str, Any] | None, rulings: Sequence[Record]) -> dict[str, Any] | None:

@@ -13,13 +13,22 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from millrace.workloads.documents.detectors.passage import Passage
+from millrace.workloads.documents.detectors.passage import Hints, Passage
 from millrace.workloads.documents.document import Finding, Verdict
 
 
 def words(*choices: str) -> re.Pattern[str]:
     """Compile context words, given in lower case; each begins at a word border."""
     return re.compile(r"(?<![^\W_])(?:" + "|".join(choices) + ")")
+
+
+def _literal_leads(pattern: re.Pattern[str]) -> Hints:
+    """Return what the choices of a ``words`` pattern begin with, up to the first part that is no literal."""
+    leads = []
+    for choice in pattern.pattern.partition("(?:")[2][:-1].split("|"):
+        lead = re.match(r"(?:[^\\.()?*+\[{|](?![?*{]))*", choice)
+        leads.append(lead[0].strip() if lead else "")
+    return Hints(*leads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,10 @@ class Kind:
     sure: float = 0.95
     before: int = 80
     accept: Callable[[str], bool] = field(default=lambda value: True)
+    hints: Hints = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hints", _literal_leads(self.context))
 
 
 def _rx(pattern: str) -> re.Pattern[str]:
@@ -174,7 +187,9 @@ KINDS: tuple[Kind, ...] = (
                "pasaporte", "passaporto", "护照", "パスポート"),
          before=40, sure=0.8, accept=lambda value: sum(map(str.isdigit, value)) >= 5),
 )  # fmt: skip
-_CANDIDATE = re.compile(r"\d(?:[ .\-/]{0,2}[0-9A-Z]){5,}|(?<!\w)(?:bc1|[13])[0-9A-Za-z]{25,}")
+_CANDIDATE = re.compile(r"\d(?:[ .\-/]{0,2}[0-9A-Z]){5,}")
+_LONG_CODE = re.compile(r"(?<!\w)(?:bc1|[13])[0-9A-Za-z]{25,}")
+_LONG_LEAST = 26
 _MRZ = re.compile(
     r"(?<![A-Z0-9<])P[A-Z<][A-Z]{3}[A-Z<]{39}\s+([A-Z0-9<]{9}\d[A-Z]{3}\d{7}[MFX<]\d{7}[A-Z0-9<]{14}[\d<]\d)"
 )
@@ -185,10 +200,12 @@ def detect(passage: Passage) -> Iterator[Finding]:
     if not passage.has_digits:
         return
     yield from _passports(passage)
-    regions = _regions(passage.folded)
+    regions = _regions(passage)
     if not regions:
         return
     for kind in KINDS:
+        if not kind.alone and not passage.has(kind.hints):
+            continue
         named: bool | None = True if kind.alone else None
         for low, high in regions:
             for match in kind.pattern.finditer(passage.folded, low, high):
@@ -199,14 +216,17 @@ def detect(passage: Passage) -> Iterator[Finding]:
                     yield finding
 
 
-def _regions(text: str) -> list[tuple[int, int]]:
+def _regions(passage: Passage) -> list[tuple[int, int]]:
     """Return the stretches that look like a number or code of six characters or more, joined where they touch."""
+    text = passage.folded
+    found = [match.span() for match in _CANDIDATE.finditer(text)]
+    if passage.longest >= _LONG_LEAST:
+        found = sorted([*found, *(match.span() for match in _LONG_CODE.finditer(text))])
     regions: list[tuple[int, int]] = []
-    for match in _CANDIDATE.finditer(text):
-        low = max(0, match.start() - 9)
-        high = min(len(text), match.end() + 4)
+    for start, end in found:
+        low, high = max(0, start - 9), min(len(text), end + 4)
         if regions and low <= regions[-1][1]:
-            regions[-1] = (regions[-1][0], high)
+            regions[-1] = (regions[-1][0], max(high, regions[-1][1]))
         else:
             regions.append((low, high))
     return regions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from millrace.workloads.documents.detectors.passage import Passage
+from millrace.workloads.documents.detectors.passage import Hints, Passage
 from millrace.workloads.documents.document import Finding
 
 _TERMS: tuple[tuple[str, str, float], ...] = (
@@ -28,7 +28,7 @@ _TERMS: tuple[tuple[str, str, float], ...] = (
 )  # fmt: skip
 _HINTS = {
     "PRIVILEGE": ("privileg", "work product", "prejudice", "anwalts", "secret prof"),
-    "NON_DISCLOSURE": ("disclos", "confidential", " nda", "geheimhaltung", "confiden", "receiving party", "保密", "秘密"),
+    "NON_DISCLOSURE": ("disclos", "confidential", "nda", "geheimhaltung", "confiden", "receiving party", "保密", "秘密"),
     "TRADE_SECRET": ("trade secret", "proprietary", "geheimnis", "secret", "商业", "企業"),
     "CONFIDENTIAL_TERM": ("confiden", "intended", "vertrauliche", "riservate", "机密"),
     "INTERNAL_BUSINESS": (
@@ -39,7 +39,7 @@ _HINTS = {
     "LITIGATION": ("settlement", "litigation", "deposition", "under seal", "protective order"),
 }  # fmt: skip
 _PATTERNS = tuple(
-    (name, _HINTS[name], re.compile(f"(?<![^\\W_])(?:{pattern})(?![^\\W_])"), weight)
+    (name, Hints(*_HINTS[name]), re.compile(f"(?<![^\\W_])(?:{pattern})(?![^\\W_])"), weight)
     for name, pattern, weight in _TERMS
 )
 _DENIED = re.compile(
@@ -50,9 +50,7 @@ _DENIED = re.compile(
 def detect(passage: Passage) -> Iterator[Finding]:
     """Yield the legal and proprietary terms of a page; a denied one has the stance ``negated``."""
     for name, hints, pattern, weight in _PATTERNS:
-        if not passage.has(hints):
-            continue
-        for match in pattern.finditer(passage.lower):
+        for match in passage.matches(pattern, passage.windows(hints, 40, 60)):
             before = passage.lower[max(0, match.start() - 40) : match.start()]
             affirmed = (
                 name == "NON_DISCLOSURE" or match[0] == "without prejudice" or not _DENIED.search(before)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from millrace.workloads.documents.detectors.passage import Passage
+from millrace.workloads.documents.detectors.passage import Hints, Passage
 from millrace.workloads.documents.document import Finding
 
 _SECRET = (
@@ -50,10 +50,10 @@ _NEGATION = re.compile(
     r"marked(?: as)? |deemed |a |an |any |the |to be |contain(?:s|ing)? |classified (?:as )?)*[\"']?$"
 )
 _AFTER_NEGATION = re.compile(r"^\s*[:=]?\s*(?:no\b|none\b|false\b|n/a\b|☐|\[ ?\])")
-_HINTS = (
-    "secret", "segret", "confiden", "confidén", "sensitive", "restricted", "tlp", "vertrauli", "geheim", "riservat", "vertrouwelijk",
+_HINTS = Hints(
+    "top secret", "secret", "segret", "confiden", "nonconfiden", "company confid", "máximo", "confidén", "sensitive", "restricted", "tlp", "vertrauli", "geheim", "riservat", "vertrouwelijk",
     "tajne", "poufne", "intern", "distribut", "circulat", "copy", "forward", "share", "disclosed", "proprietary", "official use",
-    "fouo", "unclassified", "cui", "eyes only", "need", "embargoed", "nfd", "diffusion", "konfidentiellt", "luottamuk",
+    "fouo", "unclassified", "cui", "eyes only", "need", "copied", "embargoed", "nfd", "diffusion", "konfidentiellt", "luottamuk",
     "конфиденц", "служебн", "секрет", "public", "öffentlich", "declassified", "release", "秘", "密", "机", "機", "内部", "公开",
     "سري", "סודי", "비", "기밀",
 )  # fmt: skip
@@ -66,9 +66,7 @@ _LEVEL = {
 
 def detect(passage: Passage) -> Iterator[Finding]:
     """Yield the marks of a page; a denied one has the stance ``negated``."""
-    if not passage.has(_HINTS):
-        return
-    for match in _MARK.finditer(passage.lower):
+    for match in passage.matches(_MARK, passage.windows(_HINTS, 40, 60)):
         start, end = match.span()
         level = match.lastgroup or "confidential"
         form = _form(passage, start, end)

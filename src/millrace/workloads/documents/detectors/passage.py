@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from millrace.workloads.documents.document import Finding, Page, Verdict
 
-_FOLD = {
+_FOLD_CODES = {
     **{0xFF01 + i: 0x21 + i for i in range(94)},  # full-width forms
     **{0x0660 + i: 0x30 + i for i in range(10)},  # Arabic-Indic digits
     **{0x06F0 + i: 0x30 + i for i in range(10)},  # Persian digits
@@ -18,11 +19,50 @@ _FOLD = {
     **dict.fromkeys([0x2018, 0x2019, 0x02BC], 0x27),
     **dict.fromkeys([0x201C, 0x201D, 0x201E], 0x22),
 }
+_FOLD = {chr(char): chr(plain) for char, plain in _FOLD_CODES.items()}
+_FOLDED = re.compile(f"[{re.escape(''.join(_FOLD))}]")
 _AROUND = 60
 _DIGIT = re.compile(r"\d")
+_NUMBER = re.compile(r"\d+")
+_PLAIN_WORD = re.compile(r"[a-z0-9]+")
+_SHORT, _LONG = 2, 4
+_Window = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
+class Hints:
+    """Lower-case strings of which at least one stands in every match of some slow pattern.
+
+    Each begins with a blank or where a word begins, and is looked for there: a blank before or after
+    one stands for the word's border.
+    """
+
+    __slots__ = ("_foreign", "_plain")
+
+    def __init__(self, *literals: str) -> None:
+        stripped = tuple(dict.fromkeys(literal.strip() for literal in literals))
+        self._plain = tuple(
+            (_lead(max(_PLAIN_WORD.findall(literal), key=len, default="")), literal)
+            for literal in stripped if literal.isascii()
+        )  # fmt: skip
+        self._foreign = tuple(literal for literal in stripped if not literal.isascii())
+
+    def standing_in(self, text: str, leads: frozenset[str]) -> Iterator[str]:
+        """Yield the strings that stand in a lower-case text whose words have these leads."""
+        for lead, literal in self._plain:
+            if lead in leads and literal in text:
+                yield literal
+        if self._foreign and not text.isascii():
+            for literal in self._foreign:
+                if literal in text:
+                    yield literal
+
+
+def _lead(word: str) -> str:
+    """Return the part of a word that pages are indexed by: four letters, of shorter ones two."""
+    return word[:_LONG] if len(word) >= _LONG else word[:_SHORT] if len(word) >= _SHORT else ""
+
+
+@dataclass(slots=True)
 class Passage:
     """One page: ``text`` as extracted, ``folded`` with plain digits, dashes and blanks, ``lower``."""
 
@@ -31,23 +71,92 @@ class Passage:
     folded: str
     lower: str
     has_digits: bool
+    _leads: frozenset[str] | None = None
+    _longest: int = 0
+    _numbers: tuple[_Window, ...] | None = None
 
     @classmethod
     def of(cls, page: Page) -> Passage:
         """Fold a page's text."""
-        folded = page.text if page.text.isascii() else page.text.translate(_FOLD)
+        folded = page.text
+        if not folded.isascii():
+            folded = _FOLDED.sub(lambda match: _FOLD[match[0]], folded)
         lower = folded.lower()
         if len(lower) != len(folded):
             lower = "".join(low if len(low := char.lower()) == 1 else char for char in folded)
-        return cls(page.number, page.text, folded, lower, any(map(str.isdigit, folded)))
+        return cls(page.number, page.text, folded, lower, _DIGIT.search(folded) is not None)
 
-    def has(self, literals: tuple[str, ...]) -> bool:
-        """Say whether any of some lower-case strings stands on the page: spares slow patterns most pages."""
-        lower = self.lower
-        for literal in literals:  # noqa: SIM110 - any() with a generator takes twice as long, and this runs often
-            if literal in lower:
-                return True
-        return False
+    def has(self, hints: Hints) -> bool:
+        """Say whether any of the strings stands on the page: spares slow patterns most pages."""
+        return next(self._standing(hints), None) is not None
+
+    def _standing(self, hints: Hints) -> Iterator[str]:
+        return hints.standing_in(self.lower, self._leads or self._read_words())
+
+    def _read_words(self) -> frozenset[str]:
+        words = set(_PLAIN_WORD.findall(self.lower))
+        self._longest = max(map(len, words), default=0)
+        self._leads = frozenset(["", *[word[:_SHORT] for word in words], *[word[:_LONG] for word in words]])
+        return self._leads
+
+    @property
+    def longest(self) -> int:
+        """The length of the longest word of plain letters and digits."""
+        if self._leads is None:
+            self._read_words()
+        return self._longest
+
+    @property
+    def numbers(self) -> tuple[_Window, ...]:
+        """The runs of digits on the page, found once for all that look for numbers."""
+        if self._numbers is None:
+            self._numbers = tuple(match.span() for match in _NUMBER.finditer(self.folded))
+        return self._numbers
+
+    def long_numbers(self, digits: int, gaps: frozenset[str]) -> list[int]:
+        """Return where the runs of digits start that, joined over at most three ``gaps``, have so many digits."""
+        starts: list[int] = []
+        group: list[int] = []
+        count, last = 0, -1
+        for start, end in (*self.numbers, (1 << 60, 1 << 60)):
+            if start - last > 3 or not gaps.issuperset(self.folded[max(0, last) : start]):
+                if count >= digits:
+                    starts += group
+                group, count = [], 0
+            group.append(start)
+            count += end - start
+            last = end
+        return starts
+
+    def windows(self, hints: Hints, before: int, after: int) -> list[_Window]:
+        """Return the stretches around the strings, joined where they touch; the ends at word borders.
+
+        Slow patterns are run on these alone. ``before`` and ``after`` bound what a match may hold
+        beside the string.
+        """
+        lower, size = self.lower, len(self.lower)
+        places = []
+        for literal in self._standing(hints):
+            at = lower.find(literal)
+            while at >= 0:
+                if not at or not (lower[at - 1].isascii() and lower[at - 1].isalnum()):
+                    places.append((max(0, at - before), min(size, at + len(literal) + after)))
+                at = lower.find(literal, at + 1)
+        places.sort()
+        joined: list[_Window] = []
+        for start, end in places:
+            while end < size and lower[end].isalnum():
+                end += 1
+            if joined and start <= joined[-1][1]:
+                joined[-1] = (joined[-1][0], max(joined[-1][1], end))
+            else:
+                joined.append((start, end))
+        return joined
+
+    def matches(self, pattern: re.Pattern[str], windows: list[_Window]) -> Iterator[re.Match[str]]:
+        """Yield the matches of a pattern on the lower-case text within some windows."""
+        for start, end in windows:
+            yield from pattern.finditer(self.lower, start, end)
 
     def near(
         self,

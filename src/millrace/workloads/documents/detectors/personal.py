@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from millrace.workloads.documents.detectors.identifiers import words
-from millrace.workloads.documents.detectors.passage import Passage
+from millrace.workloads.documents.detectors.passage import Hints, Passage
 from millrace.workloads.documents.document import Finding, Verdict
 
 _EMAIL = re.compile(
@@ -24,6 +24,7 @@ _PHONE = re.compile(
     r"(?<![\w.,$€£/+-])(?:\+|\(\+?)?\d(?:[\d \-.()/]|\u200e){5,22}\d(?:\s?(?:x|ext\.?|extension)\s?\d{1,6})?(?![\w]|[.,-]\d)",
     re.IGNORECASE,
 )
+_PHONE_LEAST, _PHONE_GAPS = 7, frozenset(" -.()/\u200e")
 _NANP = re.compile(
     r"(?:(?:\+?1|001)[ .-])?\(?[2-9]\d{2}\)?[ .-]\d{3}[ .-]\d{4}(?:\s?(?:x|ext).*)?", re.IGNORECASE
 )
@@ -54,60 +55,62 @@ _BIRTH_WORDS = words(
     "data di nascita", "nascimento", "geboortedatum", "生年月日", "出生", "생년월일", "дата рождения", "تاريخ الميلاد",
     "תאריך לידה", "födelsedatum", "data urodzenia",
 )  # fmt: skip
+_BIRTH_HINTS = Hints(
+    "birth", "dob", "d.o.b", "born", "geboren", "geburtsdatum", "geb.", "né ", "née ", "naissance", "nacid",
+    "nacimiento", "nato il", "nata il", "nascita", "nascimento", "geboortedatum", "生年月日", "出生", "생년월일", "дата рожд",
+    "تاريخ", "תאריך", "födelsedatum", "data urodzenia",
+)  # fmt: skip
 _IPV4 = re.compile(
     r"(?<![\w.-])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w-]|\.\d)"
 )
 _IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:){2,7}(?::?[0-9A-Fa-f]{1,4}){1,6}(?![\w:])")
-_DOTTED = re.compile(r"\d\.\d+\.\d+\.\d")
+_COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:")
 _VERSION_WORDS = words("version", "section", "§", "v\\.", "release", "chapter", "clause", "article", "annex")
 _STREETS_AFTER = (
     "street|st|avenue|ave|road|rd|boulevard|blvd|lane|ln|drive|dr|court|ct|circle|cir|way|place|pl|square|sq|terrace|"
     "ter|parkway|pkwy|highway|hwy|close|crescent|gardens|grove|mews|row|walk|hill|quay|trail|trl|alley|loop|plaza"
 )
-_GERMANIC = ("stra", "str.", "gasse", "weg ", "platz", "allee", "ufer", "damm", "laan", "plein", "gracht", "gatan", "vägen", "gata",
-             "vej ", "gade", "katu", "tie ")  # fmt: skip
-_FRENCH = ("rue ", "avenue ", "boulevard ", "place ", "chemin ", "allée ", "impasse ", "quai ", "route ")
-_ROMANCE = ("calle ", "c/ ", "avenida ", "avda", "plaza ", "paseo ", "carrer ", "via ", "viale ", "piazza ", "corso ", "rua ",
-            "ulica ", "ul. ")  # fmt: skip
-_ADDRESS_PATTERNS = tuple(
-    (hints, re.compile(pattern))
-    for hints, pattern in (
-        (
-            (),
-            r"(?<![\w.,/-])\d{1,5}[A-Za-z]?(?:[ -]\d{1,5})?,? (?:(?:N|S|E|W|NE|NW|SE|SW|North|South|East|West)\.? )?"
-            rf"(?:[A-Z0-9][\w'’.-]* ){{1,4}}(?i:{_STREETS_AFTER})\b\.?"
-            r"(?:,? (?i:apt|apartment|suite|ste|unit|floor|flat|#)\.? ?\w{1,6})?",
-        ),
-        (("box ",), r"(?<!\w)(?i:p\.? ?o\.? box) \d{1,7}"),
-        (
-            _GERMANIC,
-            r"(?<!\w)[A-ZÄÖÜ][\wäöüßÄÖÜ-]{2,30}(?:straße|strasse|str\.|gasse|weg|platz|allee|ufer|damm|straat|laan|plein|"
-            r"gracht|gatan|vägen|gata|vej|gade|katu|tie) \d{1,4} ?[a-zA-Z]?\b",
-        ),
-        (
-            _FRENCH,
-            r"(?<!\w)\d{1,4}(?: ?(?:bis|ter))?,? (?:rue|avenue|boulevard|place|chemin|allée|impasse|quai|route) "
-            r"(?:de |du |des |d'|la |le |les |l')*[A-ZÀ-Ý][\wÀ-ÿ'’-]+(?: [A-ZÀ-Ý][\wÀ-ÿ'’-]+){0,3}",
-        ),
-        (
-            _ROMANCE,
+_FROM_NUMBER = (
+    re.compile(
+        r"(?<![\w.,/-])\d{1,5}[A-Za-z]?(?:[ -]\d{1,5})?,? (?:(?:N|S|E|W|NE|NW|SE|SW|North|South|East|West)\.? )?"
+        rf"(?:[A-Z0-9][\w'’.-]* ){{1,4}}(?i:{_STREETS_AFTER})\b\.?"
+        r"(?:,? (?i:apt|apartment|suite|ste|unit|floor|flat|#)\.? ?\w{1,6})?"
+    ),
+    re.compile(
+        r"(?<!\w)\d{1,4}(?: ?(?:bis|ter))?,? (?:rue|avenue|boulevard|place|chemin|allée|impasse|quai|route) "
+        r"(?:de |du |des |d'|la |le |les |l')*[A-ZÀ-Ý][\wÀ-ÿ'’-]+(?: [A-ZÀ-Ý][\wÀ-ÿ'’-]+){0,3}"
+    ),
+)
+"""Addresses that begin with a house number."""
+_GERMANIC = re.compile(
+    r"(?<!\w)[A-ZÄÖÜ][\wäöüßÄÖÜ-]{2,30}(?:straße|strasse|str\.|gasse|weg|platz|allee|ufer|damm|straat|laan|plein|"
+    r"gracht|gatan|vägen|gata|vej|gade|katu|tie) \d{1,4} ?[a-zA-Z]?\b"
+)
+_GERMANIC_ENDS = frozenset("e.gzmrtnaju")
+_US_CITY = re.compile(
+    r"(?<!\w)[A-Z][a-z]+(?: [A-Z][a-z]+){0,2},? (?:A[KLRZ]|C[AOT]|D[CE]|FL|GA|HI|I[ADLN]|K[SY]|LA|M[ADEINOST]|"
+    r"N[CDEHJMVY]|O[HKR]|PA|RI|S[CD]|T[NX]|UT|V[AT]|W[AIVY]) \d{5}(?:-\d{4})?(?!\w)"
+)
+_UK_CODE = re.compile(
+    r"(?<!\w)(?:[A-PR-UWYZ]\d{1,2}|[A-PR-UWYZ][A-HK-Y]\d[A-Z\d]?|[A-PR-UWYZ]\d[A-HJKPSTUW]) \d[ABD-HJLNP-UW-Z]{2}"
+    r"(?!\w)"
+)
+_BY_WORD = (
+    (Hints("box"), 8, 12, re.compile(r"(?<!\w)(?i:p\.? ?o\.? box) \d{1,7}")),
+    (
+        Hints("calle ", "c/ ", "avenida ", "avda", "plaza ", "paseo ", "carrer ", "via ", "viale ", "piazza ",
+              "corso ", "rua ", "ulica ", "ul. "),
+        0,
+        120,
+        re.compile(
             r"(?<!\w)(?i:calle|c/|avenida|avda\.?|plaza|paseo|carrer|via|viale|piazza|corso|rua|ulica|ul\.) "
             r"(?:de |del |la |las |los |da |do |dos |di |della )*[A-ZÀ-Ý][\wÀ-ÿ'’-]+(?: [A-ZÀ-Ý][\wÀ-ÿ'’-]+){0,3},? ?"
-            r"(?:n[.º°]* ?)?\d{1,4}\b",
+            r"(?:n[.º°]* ?)?\d{1,4}\b"
         ),
-        (
-            (),
-            r"(?<!\w)[A-Z][a-z]+(?: [A-Z][a-z]+){0,2},? (?:A[KLRZ]|C[AOT]|D[CE]|FL|GA|HI|I[ADLN]|K[SY]|LA|M[ADEINOST]|"
-            r"N[CDEHJMVY]|O[HKR]|PA|RI|S[CD]|T[NX]|UT|V[AT]|W[AIVY]) \d{5}(?:-\d{4})?(?!\w)",
-        ),
-        (
-            (),
-            r"(?<!\w)(?:[A-PR-UWYZ]\d{1,2}|[A-PR-UWYZ][A-HK-Y]\d[A-Z\d]?|[A-PR-UWYZ]\d[A-HJKPSTUW]) \d[ABD-HJLNP-UW-Z]{2}"
-            r"(?!\w)",
-        ),
-        (("〒",), r"(?:〒\s?)\d{3}-\d{4}"),
-    )
-)
+    ),
+    (Hints("〒"), 0, 12, re.compile(r"〒\s?\d{3}-\d{4}")),
+)  # fmt: skip
+"""Addresses that are found by a word: its hints, how far the address reaches before and after one, its form."""
 _ADDRESS_WORDS = words("address", "lives? (?:at|in|on)", "residing", "residence", "ship to", "bill to", "anschrift",
                        "adresse", "dirección", "indirizzo", "endereço", "住所", "地址", "wohnhaft", "zip\\b",
                        "post ?code", "return to", "city", "street", "〒")  # fmt: skip
@@ -127,11 +130,16 @@ _NAME_INTRO = re.compile(
     r"(?<!\w)(?i:my name is|i am called|signed by|dear) ((?:[A-Z][a-zà-ÿ'’-]+)(?: [A-Z][a-zà-ÿ'’-]+){1,2})"
 )
 _NAMES = (
-    (("name", "patient", "employee", "applicant", "holder", "nom"), _NAME_LABEL, 0.7),
-    (("姓名", "氏名", "お名前", "患者名", "성명", "이름"), _NAME_CJK, 0.7),
-    (("my name is", "i am called", "signed by", "dear "), _NAME_INTRO, 0.5),
-    (("mr", "ms", "miss", "dr"), _NAME_TITLE, 0.45),
-)
+    (
+        Hints("name", "patient", "employee", "applicant", "holder", "accountholder", "cardholder", "policyholder", "nom",
+              "cognome", "vorname", "nachname", "surname", "fullname", "firstname", "lastname", "middlename", "familyname",
+              "givenname", "legalname"),
+        30, 140, _NAME_LABEL, 0.7,
+    ),
+    (Hints("姓名", "氏名", "お名前", "患者名", "성명", "이름"), 0, 20, _NAME_CJK, 0.7),
+    (Hints("my name is", "i am called", "signed by", "dear "), 0, 100, _NAME_INTRO, 0.5),
+    (Hints("mr", "mrs", "ms", "miss", "dr"), 0, 80, _NAME_TITLE, 0.45),
+)  # fmt: skip
 _NOT_NAMES = re.compile(r"(?i)\b(?:company|inc|llc|ltd|gmbh|corp|university|department|address|date|phone|number|check|"
                         r"submit|file|title|sir|madam|customer|team|all|colleagues?|hiring|email|state|city)\b")  # fmt: skip
 _MRN = re.compile(r"(?<!\w)(?i:medical record (?:no\.?|number|#)|mrn|patient id|patient (?:no\.?|number))[ \t]*[:#]?[ \t]*"
@@ -139,8 +147,8 @@ _MRN = re.compile(r"(?<!\w)(?i:medical record (?:no\.?|number|#)|mrn|patient id|
 _MEMBER = re.compile(r"(?<!\w)(?i:(?:insurance|member|policy|subscriber|health plan) (?:id|no\.?|number|#))[ \t]*[:#]?[ \t]*"
                      r"((?=[A-Z-]*\d)[A-Z0-9-]{5,16})(?!\w)")  # fmt: skip
 _RECORDS = (
-    (("medical rec", "mrn", "patient"), _MRN, "MEDICAL_RECORD_NUMBER"),
-    (("insurance", "member", "policy", "subscriber", "health plan"), _MEMBER, "HEALTH_INSURANCE_ID"),
+    (Hints("medical rec", "mrn", "patient"), _MRN, "MEDICAL_RECORD_NUMBER"),
+    (Hints("insurance", "member", "policy", "subscriber", "health plan"), _MEMBER, "HEALTH_INSURANCE_ID"),
 )
 _HEALTH = re.compile(
     r"(?<!\w)(?:diagnos(?:is|ed with|es)|icd-?10|prescri(?:bed|ption)s?|dosage|chemotherapy|biopsy|hiv[- ]positive|"
@@ -149,7 +157,7 @@ _HEALTH = re.compile(
     r"physician|health insurance|diabetes|cancer|depression|disabilit(?:y|ies)|diagnose|befund|krankheit|"
     r"ordonnance|diagnostic médical|diagnóstico|historia clínica|診断|病歴|诊断|病历)(?!\w)"
 )
-_HEALTH_HINTS = (
+_HEALTH_HINTS = Hints(
     "diagnos", "icd", "prescri", "dosage", "chemo", "biopsy", "hiv", "blood", "allerg", "symptom", "medical hist",
     "treatment plan", "discharge", "lab", "mental health", "psychiatric", "therap", "surgery", "pregnan", "immuni", "physician",
     "health insurance", "diabetes", "cancer", "depression", "disabilit", "befund", "krankheit", "ordonnance", "historia", "診断",
@@ -163,8 +171,8 @@ _PAY = re.compile(
     r"gehalt|bruttolohn|nettolohn|lohnabrechnung|salaire (?:brut|net)|bulletin de paie|nómina|salario|stipendio|"
     r"busta paga|給与|工资)(?!\w)"
 )
-_PAY_HINTS = (
-    "pay", "salary", "wage", "compensation", "bonus", "year-to", "year to", "ytd", "withholding", "deduction", "hourly",
+_PAY_HINTS = Hints(
+    "pay", "gross", "net", "base", "annual", "monthly", "brutto", "netto", "busta", "bulletin", "salary", "wage", "compensation", "bonus", "year-to", "year to", "ytd", "withholding", "deduction", "hourly",
     "overtime", "deposit", "gehalt", "lohn", "salaire", "nómina", "salario", "stipendio", "給与", "工资",
 )  # fmt: skip
 _MONEY = re.compile(
@@ -188,7 +196,7 @@ def detect(passage: Passage) -> Iterator[Finding]:
 def _emails(passage: Passage) -> Iterator[Finding]:
     if "@" not in passage.folded:
         return
-    for match in _EMAIL.finditer(passage.folded):
+    for match in _EMAIL.finditer(passage.folded, max(0, passage.folded.index("@") - 64)):
         weight = 0.1 if _SAMPLE_DOMAIN.search(match[0]) else 0.4 if _ROLE.match(match[0]) else 0.85
         yield passage.finding("personal.email_address", "EMAIL_ADDRESS", "personal", *match.span(),
                               verdict=Verdict("structure", True), weight=weight)  # fmt: skip
@@ -202,7 +210,12 @@ def _numbers() -> Any:
 
 
 def _phones(passage: Passage) -> Iterator[Finding]:
-    for match in _PHONE.finditer(passage.folded):
+    done = 0
+    for start in passage.long_numbers(_PHONE_LEAST, _PHONE_GAPS):
+        match = _PHONE.search(passage.folded, max(done, start - 2), start + 48)
+        if match is None or match.start() > start:
+            continue
+        done = match.end()
         value = match[0]
         digits = sum(map(str.isdigit, value))
         if not 7 <= digits <= 21 or _DATE_LIKE.fullmatch(value) or "  " in value or "\n" in value:
@@ -240,9 +253,8 @@ def _judge_phone(value: str, context: bool) -> tuple[Verdict, float]:
 
 
 def _births(passage: Passage) -> Iterator[Finding]:
-    if not _BIRTH_WORDS.search(passage.lower):
-        return
-    for match in _DATE.finditer(passage.folded):
+    windows = passage.windows(_BIRTH_HINTS, 0, 100)
+    for match in (m for low, high in windows for m in _DATE.finditer(passage.folded, low, high)):
         context = passage.near(_BIRTH_WORDS, *match.span(), before=45, after=0)
         if context:
             yield passage.finding("personal.date_of_birth", "DATE_OF_BIRTH", "personal", *match.span(),
@@ -250,32 +262,64 @@ def _births(passage: Passage) -> Iterator[Finding]:
 
 
 def _addresses(passage: Passage) -> Iterator[Finding]:
-    for hints, pattern in _ADDRESS_PATTERNS:
-        if hints and not passage.has(hints):
+    for match in _address_matches(passage):
+        context = passage.near(_ADDRESS_WORDS, *match.span(), before=60)
+        yield passage.finding("personal.address", "ADDRESS", "personal", *match.span(),
+                              context=context, weight=0.7 if context else 0.45)  # fmt: skip
+
+
+def _address_matches(passage: Passage) -> Iterator[re.Match[str]]:
+    """Look around each number for the forms of addresses, from what is cheapest to see."""
+    text = passage.folded
+    for start, end in passage.numbers:
+        size = end - start
+        if size > 5:
             continue
-        for match in pattern.finditer(passage.folded):
-            context = passage.near(_ADDRESS_WORDS, *match.span(), before=60)
-            yield passage.finding("personal.address", "ADDRESS", "personal", *match.span(),
-                                  context=context, weight=0.7 if context else 0.45)  # fmt: skip
+        for pattern in _FROM_NUMBER:
+            if match := pattern.match(text, start):
+                yield match
+        before = text[max(0, start - 3) : start]
+        if before[-1:] != " ":
+            continue
+        if before[-2:-1] in _GERMANIC_ENDS and (match := _until(_GERMANIC, text, start, end)):
+            yield match
+        if size == 5 and before[:2].isupper() and (match := _until(_US_CITY, text, start, end)):
+            yield match
+        if size == 1 and text[end : end + 2].isupper() and (match := _until(_UK_CODE, text, start, end)):
+            yield match
+    for hints, left, right, pattern in _BY_WORD:
+        for low, high in passage.windows(hints, left, right):
+            yield from pattern.finditer(text, low, high)
+
+
+def _until(pattern: re.Pattern[str], text: str, start: int, end: int) -> re.Match[str] | None:
+    """Return the match, begun at most 50 characters before a number, that ends with it or beyond it."""
+    low = max(0, start - 50)
+    while (match := pattern.search(text, low, end + 6)) is not None and match.end() < end:
+        low = match.end()
+    return match
 
 
 def _network(passage: Passage) -> Iterator[Finding]:
-    for match in _IPV4.finditer(passage.folded) if _DOTTED.search(passage.folded) else ():
+    dotted = any(passage.folded[end : end + 1] == "." and passage.folded[end + 1 : end + 2].isdigit()
+                 for _, end in passage.numbers)  # fmt: skip
+    for match in _IPV4.finditer(passage.folded) if dotted else ():
         if not passage.near(_VERSION_WORDS, *match.span(), before=20, after=0):
             yield passage.finding("personal.ip_address", "IP_ADDRESS", "personal", *match.span(),
                                   verdict=Verdict("structure", True), weight=0.3)  # fmt: skip
     if passage.folded.count(":") > 3:
-        for match in _IPV6.finditer(passage.folded):
+        near = (m.start() for m in _COLONS.finditer(passage.folded))
+        found = (m for at in near for m in _IPV6.finditer(passage.folded, max(0, at - 6), at + 50))
+        for match in {m.start(): m for m in found}.values():
             if match[0].count(":") == 7 or "::" in match[0]:
                 yield passage.finding("personal.ip_address", "IP_ADDRESS", "personal", *match.span(),
                                       verdict=Verdict("structure", True), weight=0.3)  # fmt: skip
 
 
 def _names(passage: Passage) -> Iterator[Finding]:
-    for hints, pattern, weight in _NAMES:
-        if not passage.has(hints):
-            continue
-        for match in pattern.finditer(passage.folded):
+    for hints, before, after, pattern, weight in _NAMES:
+        windows = passage.windows(hints, before, after)
+        for match in (m for low, high in windows for m in pattern.finditer(passage.folded, low, high)):
             if not _NOT_NAMES.search(match[1]):
                 yield passage.finding("personal.person", "PERSON", "personal", match.start(1), match.end(1),
                                       context=" ".join(match[0][: match.start(1) - match.start()].split()) or None,
@@ -290,9 +334,7 @@ def _health(passage: Passage) -> Iterator[Finding]:
             yield passage.finding(f"personal.{type_.lower()}", type_, "personal", match.start(1), match.end(1),
                                   context=match[0][: match.start(1) - match.start()].strip(" :#\t"),
                                   weight=0.85)  # fmt: skip
-    if not passage.has(_HEALTH_HINTS):
-        return
-    for match in _HEALTH.finditer(passage.lower):
+    for match in passage.matches(_HEALTH, passage.windows(_HEALTH_HINTS, 12, 40)):
         context = passage.near(_PERSON_WORDS, *match.span(), before=160, after=160)
         if context:
             yield passage.finding(
@@ -301,9 +343,7 @@ def _health(passage: Passage) -> Iterator[Finding]:
 
 
 def _pay(passage: Passage) -> Iterator[Finding]:
-    if not passage.has(_PAY_HINTS):
-        return
-    for match in _PAY.finditer(passage.lower):
+    for match in passage.matches(_PAY, passage.windows(_PAY_HINTS, 16, 40)):
         money = _MONEY.search(passage.lower, match.end(), min(len(passage.lower), match.end() + 60))
         if money:
             yield passage.finding("payroll.term", "PAYROLL_TERM", "payroll", match.start(), money.end(),

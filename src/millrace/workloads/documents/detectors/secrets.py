@@ -15,12 +15,13 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 
-from millrace.workloads.documents.detectors.passage import Passage
+from millrace.workloads.documents.detectors.passage import Hints, Passage
 from millrace.workloads.documents.document import Finding, Verdict
 
 _TOKENS: tuple[tuple[str, str, str, float], ...] = (
     # type, literal that must be on the page, pattern, weight
-    ("AWS_ACCESS_KEY", "A", r"(?<![A-Z0-9])(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}(?![A-Z0-9])", 0.95),
+    *(("AWS_ACCESS_KEY", lead, rf"(?<![A-Z0-9]){lead}[A-Z2-7]{{16}}(?![A-Z0-9])", 0.95)
+      for lead in ("AKIA", "ASIA", "ABIA", "ACCA")),
     ("GITHUB_TOKEN", "gh", r"(?<!\w)gh[pousr]_[A-Za-z0-9]{36}(?!\w)", 0.97),
     ("GITHUB_TOKEN", "github_pat_", r"(?<!\w)github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}(?!\w)", 0.97),
     ("GITLAB_TOKEN", "glpat-", r"(?<!\w)glpat-[\w-]{20,}(?!\w)", 0.95),
@@ -41,6 +42,8 @@ _TOKENS: tuple[tuple[str, str, str, float], ...] = (
     ("JWT", "eyJ", r"(?<![\w-])eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}", 0.8),
     ("URL_CREDENTIALS", "://", r"(?<!\w)[a-z][a-z0-9+.-]{2,20}://[^\s:/@<>\"']{1,64}:([^\s:/@<>\"']{3,128})@[\w.-]+", 0.9),
 )  # fmt: skip
+_LEAD, _REACH = 40, 7000
+"""How far before its literal a secret may begin, and how far it may reach from there."""
 _PATTERNS = tuple((kind, literal, re.compile(pattern), weight) for kind, literal, pattern, weight in _TOKENS)
 _ASSIGNED = re.compile(
     r"(?<![a-z])(pass(?:word|wd|phrase|code)?|pwd|passwort|kennwort|mot de passe|contraseña|密码|パスワード|secret(?:[ _-]?key)?|"
@@ -48,6 +51,8 @@ _ASSIGNED = re.compile(
     r"aws_secret_access_key|wi-?fi (?:password|key)|pin(?: code)?)[\"']?[ \t]*(?:is|[:=]>?|：)[ \t]*"
     r"[\"'`]?([^\s\"'`<>,;]{4,128})"
 )
+_LABELS = Hints("pass", "pwd", "kennwort", "mot de passe", "contraseña", "密码", "パスワード", "secret", "api", "access", "auth",
+                "client", "private", "aws_secret", "wifi", "wi-fi", "pin")  # fmt: skip
 _PLACEHOLDER = re.compile(
     r"(?i)^(?:x+|\*+|•+|\.+|_+|-+|\$\{?.*|%.*|\{.*|<.*|\[.*|your.*|example.*|changeme.*|change_me.*|placeholder.*|todo.*|none|"
     r"null|true|false|required|optional|string|redacted|required\.?|protected|password.*|secret|test|dummy.*|n/a|"
@@ -66,7 +71,7 @@ def detect(passage: Passage) -> Iterator[Finding]:
     for kind, literal, pattern, weight in _PATTERNS:
         if literal not in passage.folded:
             continue
-        for match in pattern.finditer(passage.folded):
+        for match in _matches(pattern, literal, passage.folded):
             group = 1 if pattern.groups else 0
             if group and _PLACEHOLDER.match(match[1]):
                 continue
@@ -75,6 +80,20 @@ def detect(passage: Passage) -> Iterator[Finding]:
                                   verdict=verdict, context=kind.lower().replace("_", " "),
                                   weight=weight * factor)  # fmt: skip
     yield from _assignments(passage)
+
+
+def _matches(pattern: re.Pattern[str], literal: str, text: str) -> Iterator[re.Match[str]]:
+    """Yield the matches of a pattern, looked for from shortly before each place of its literal."""
+    done, at = 0, text.find(literal)
+    while at >= 0:
+        low = max(done, at - _LEAD)
+        match = pattern.search(text, low, low + _REACH)
+        if match is None:
+            at = text.find(literal, at + 1)
+            continue
+        yield match
+        done = match.end()
+        at = text.find(literal, done)
 
 
 def _verdict(kind: str, value: str) -> tuple[Verdict, float]:
@@ -110,7 +129,7 @@ def _is_jose_header(part: str) -> bool:
 
 
 def _assignments(passage: Passage) -> Iterator[Finding]:
-    for match in _ASSIGNED.finditer(passage.lower):
+    for match in passage.matches(_ASSIGNED, passage.windows(_LABELS, 0, 170)):
         start, end = match.span(2)
         value = passage.folded[start:end].rstrip(".,;:)")
         label = match[1]

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from millrace.workloads.documents.detectors.passage import Passage
+from millrace.workloads.documents.detectors.passage import Hints, Passage
 from millrace.workloads.documents.document import Finding
 
 _THEM = (
@@ -149,7 +149,7 @@ _AROUND = 240
 def detect(passage: Passage) -> Iterator[Finding]:
     """Yield what is unsafe, and what talks about it (stance ``discussion``)."""
     for harm in _HARMS:
-        if not passage.has(harm.hints):
+        if not passage.has(Hints(*harm.hints)):
             continue
         acts = sorted(m.span() for act in harm.acts for m in act.finditer(passage.lower))
         done = -1
