@@ -2,6 +2,7 @@
 
     python benchmarks/documents.py detect            precision and recall by type
     python benchmarks/documents.py public            false alarms on the public PDFs of the corpus
+    python benchmarks/documents.py unsafe            passages written apart from the rules
     python benchmarks/documents.py policy            categories on a generated labelled set, and calibration
     python benchmarks/documents.py speed --pages 2000 --peer-pages 60
     python benchmarks/documents.py --labels FILE     write the generated labelled set and stop
@@ -304,6 +305,41 @@ def detecting(arguments: argparse.Namespace) -> None:
             if finding not in hit_all:
                 rows.setdefault(finding.type, Counter())["false"] += 1
     score("pii-generated-small.json (overlap; people and addresses are found by label and form only)", rows)
+
+
+PASSAGES = Path(__file__).parent / "data" / "unsafe_phrases.txt"
+
+
+def labelled_passages() -> Iterator[tuple[str, str, str]]:
+    """Yield (set, label, text) of the passages that people labelled."""
+    for line in PASSAGES.read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            name, label, text = (part.strip() for part in line.split("|", 2))
+            yield name, label, text
+
+
+def unsafe(_: argparse.Namespace) -> None:
+    """Judge labelled passages: each alone, as a document of one sentence or two."""
+    rows: dict[str, dict[str, Counter[str]]] = {}
+    rules = load()
+    for name, label, text in labelled_passages():
+        page = Page(1, text)
+        found = detect(page)
+        says = decide(Document("txt", (page,), 1, 0), found, rules)
+        acted = {f.type for f in found if f.group == "unsafe" and f.stance != "discussion"}
+        table = rows.setdefault(name, {})
+        whole = table.setdefault("any", Counter())
+        if label == "SAFE":
+            whole["false"] += says.category == "Unsafe"
+            whole["safe"] += 1
+            continue
+        whole["hit" if says.category == "Unsafe" else "miss"] += 1
+        whole["review"] += says.requires_review
+        table.setdefault(label, Counter())["hit" if label in acted else "miss"] += 1
+    for name, table in rows.items():
+        whole = table["any"]
+        score(f"set {name}: {whole['safe']} safe passages among them", table)
+        print(f"sent to review: {whole['review']} of {whole['hit'] + whole['miss']} unsafe ones")
 
 
 def public(arguments: argparse.Namespace) -> None:
@@ -643,7 +679,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "part", nargs="*", choices=["detect", "public", "policy", "speed", []], help="default: all"
+        "part", nargs="*", choices=["detect", "public", "unsafe", "policy", "speed", []], help="default: all"
     )
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--forms", type=int, default=500)
@@ -659,7 +695,7 @@ def main() -> None:
     if arguments.labels:
         write_labels(arguments.labels, arguments.seed, arguments.documents)
         return
-    parts = {"detect": detecting, "public": public, "policy": policy, "speed": speed}
+    parts = {"detect": detecting, "public": public, "unsafe": unsafe, "policy": policy, "speed": speed}
     for name in arguments.part or parts:
         print(f"\n== {name}")
         parts[name](arguments)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import Counter
 
 import pytest
+from benchmarks.documents import labelled_passages
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stdnum import luhn as stdnum_luhn
@@ -289,3 +291,31 @@ def test_samples_in_manuals_are_no_strong_secrets(text: str) -> None:
 )
 def test_harmless_turns_of_phrase(text: str) -> None:
     assert [f for f in found(text) if f.group == "unsafe" and f.stance != "discussion"] == []
+
+
+def test_a_line_break_hides_no_harm() -> None:
+    text = "We have talked enough. I will come and\r\nkill  you\r\nand your family, he wrote."
+    threat = next(f for f in found(text) if f.type == "THREAT")
+    assert threat.stance == "threat"
+    assert "kill  you" in text[threat.start : threat.end]
+
+
+def test_labelled_passages_are_judged_about_as_well_as_was_measured() -> None:
+    judged: dict[str, Counter[str]] = {}
+    for name, label, text in labelled_passages():
+        acted = {f.type for f in found(text) if f.group == "unsafe" and f.stance != "discussion"}
+        counts = judged.setdefault(name, Counter())
+        if label != "SAFE":
+            counts["hit" if acted else "miss"] += 1
+        elif acted:
+            counts["false"] += 1
+    dev, held = judged["dev"], judged["held"]
+    assert dev["hit"] / (dev["hit"] + dev["miss"]) > 0.9
+    assert dev["false"] == 0
+    assert held["hit"] / (held["hit"] + held["miss"]) > 0.4
+    assert held["hit"] / (held["hit"] + held["false"]) > 0.9
+
+
+def test_harm_far_into_a_text_without_full_stops_is_found() -> None:
+    text = "the mill and the river and the gun " * 60 + "I will kill you and your family"
+    assert "threat" in {f.stance for f in found(text) if f.type == "THREAT"}

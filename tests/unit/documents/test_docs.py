@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from millrace.workloads.documents import plugin
-from millrace.workloads.documents.detectors import identifiers, legal, unsafe
+from millrace.workloads.documents.detectors import identifiers, legal, unsafe_rules
 from millrace.workloads.documents.policy import load
 from millrace.workloads.documents.settings import DocumentSettings, EndpointSettings
 
@@ -19,7 +19,7 @@ def test_every_setting_is_documented() -> None:
 
 def test_every_type_of_finding_is_documented() -> None:
     types = {kind.type for kind in identifiers.KINDS} | {term[0] for term in legal._TERMS}
-    types |= {harm.type for harm in unsafe._HARMS}
+    types |= {harm.type for harm in unsafe_rules.HARMS}
     assert {name for name in types if f"`{name}`" not in PAGE} == set()
 
 

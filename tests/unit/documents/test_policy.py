@@ -216,12 +216,12 @@ def test_a_wrong_policy_is_refused_with_the_reason(
 
 
 def test_every_type_in_the_shipped_policy_exists() -> None:
-    from millrace.workloads.documents.detectors import identifiers, legal, secrets, unsafe
+    from millrace.workloads.documents.detectors import identifiers, legal, secrets, unsafe_rules
 
     known = (
         {kind.type for kind in identifiers.KINDS}
         | {entry[0] for entry in legal._TERMS}
-        | {h.type for h in unsafe._HARMS}
+        | {h.type for h in unsafe_rules.HARMS}
         | {entry[0] for entry in secrets._TOKENS}
         | {
             "PERSON",

@@ -5,6 +5,7 @@ They know nothing of categories: what evidence means is the policy's business (`
 
 from __future__ import annotations
 
+from bisect import bisect
 from dataclasses import replace
 
 from millrace.workloads.documents.detectors import identifiers, legal, marks, personal, secrets, unsafe
@@ -47,13 +48,15 @@ def masked_text(text: str, findings: list[Finding]) -> str:
     A value is masked wherever it stands on the page, also where no rule found it.
     """
     masks: dict[tuple[int, int], int] = {}
+    seen: set[str] = set()
     for finding in findings:
         if finding.group not in _SECRET_GROUPS:
             continue
         keep = _KEEP.get(finding.type, 0)
         masks[finding.start, finding.end] = keep
         value = text[finding.start : finding.end]
-        at = text.find(value) if len(value) >= _LEAST_REPEATED else -1
+        at = text.find(value) if len(value) >= _LEAST_REPEATED and value not in seen else -1
+        seen.add(value)
         while at >= 0:
             masks.setdefault((at, at + len(value)), keep)
             at = text.find(value, at + len(value))
@@ -74,7 +77,9 @@ def _without_overlaps(found: list[Finding]) -> list[Finding]:
     kept: list[Finding] = []
     taken: list[tuple[int, int]] = []
     for finding in values:
-        if all(finding.end <= start or end <= finding.start for start, end in taken):
+        place = bisect(taken, (finding.start, finding.end))
+        free_before = not place or taken[place - 1][1] <= finding.start
+        if free_before and (place == len(taken) or finding.end <= taken[place][0]):
             kept.append(finding)
-            taken.append((finding.start, finding.end))
+            taken.insert(place, (finding.start, finding.end))
     return sorted([*kept, *others.values()], key=lambda f: (f.start, f.end, f.rule))

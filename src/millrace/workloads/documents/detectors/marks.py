@@ -39,6 +39,8 @@ _PUBLIC = (
 _MARK = re.compile(
     rf"(?<![^\W_])(?:(?P<secret>{_SECRET})|(?P<public>{_PUBLIC})|(?P<confidential>{_CONFIDENTIAL}))(?![^\W_])"
 )
+_LINE = 200
+"""How many characters of its line are looked at on either side of a mark."""
 _CJK_ETC = re.compile(r"[\u0590-\u06ff\u3040-\u9fff\uac00-\ud7a3]")
 _LABEL = re.compile(
     r"(?:classification|security level|sensitivity|data class|confidentiality|marking|einstufung|vertraulichkeit|"
@@ -94,14 +96,14 @@ def detect(passage: Passage) -> Iterator[Finding]:
 def _form(passage: Passage, start: int, end: int) -> str | None:
     """Say why a passage counts as a mark: ``label``, ``line`` or ``capitals``; None: running text."""
     text = passage.folded
-    line_start = max(text.rfind("\n", 0, start), text.rfind("\r", 0, start), text.rfind("\t", 0, start)) + 1
-    line_end = min((i for i in (text.find("\n", end), text.find("\r", end), text.find("\t", end)) if i >= 0),
-                   default=len(text))  # fmt: skip
+    before, after = text[max(0, start - _LINE) : start], text[end : end + _LINE]
+    left = re.split(r"[\n\r\t]", before)[-1]
+    right = re.split(r"[\n\r\t]", after, maxsplit=1)[0]
     if _LABEL.search(passage.lower, max(0, start - 60), start):
         return "label"
     value = text[start:end]
-    line = text[line_start:line_end]
-    rest = len(re.sub(r"[\W\d_]+", "", text[line_start:start] + text[end:line_end]))
+    line = left + value + right
+    rest = len(re.sub(r"[\W\d_]+", "", left + right))
     listed = "=" in line or text[max(0, start - 1) : start] in ("'", '"', "`", ">")
     if rest <= 12 and len(line) <= 90 and not listed and not value[:1].islower():
         return "line"

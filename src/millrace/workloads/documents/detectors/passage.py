@@ -88,9 +88,10 @@ class Passage:
 
     def has(self, hints: Hints) -> bool:
         """Say whether any of the strings stands on the page: spares slow patterns most pages."""
-        return next(self._standing(hints), None) is not None
+        return next(self.standing(hints), None) is not None
 
-    def _standing(self, hints: Hints) -> Iterator[str]:
+    def standing(self, hints: Hints) -> Iterator[str]:
+        """Yield those of the strings that stand on the page."""
         return hints.standing_in(self.lower, self._leads or self._read_words())
 
     def _read_words(self) -> frozenset[str]:
@@ -136,7 +137,7 @@ class Passage:
         """
         lower, size = self.lower, len(self.lower)
         places = []
-        for literal in self._standing(hints):
+        for literal in self.standing(hints):
             at = lower.find(literal)
             while at >= 0:
                 if not at or not (lower[at - 1].isascii() and lower[at - 1].isalnum()):
