@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 ARGS ?=
 
-.PHONY: help setup serve demo test lint types check lock clean
+.PHONY: help setup serve demo docs test lint types check lock clean
 
 help:  ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -28,6 +28,14 @@ serve: setup  ## Run the server; options: make serve ARGS="--port 9000 --media-r
 
 demo: setup  ## See it work: a batch of each workload through a server of its own
 	$(BIN)/millrace demo $(ARGS)
+
+docs: $(BIN)/mkdocs  ## Build the documentation into site/; a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "site/index.html is its first page"
+
+$(BIN)/mkdocs: $(STAMP)
+	test -x $@ || $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[docs]'
+	@touch $@
 
 test: setup  ## Run the tests; some of them: make test ARGS="tests/unit -k fetch"
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
@@ -54,4 +62,4 @@ $(VENV)/bin/uv:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
 clean:  ## Remove .venv and what tools leave behind
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis htmlcov .coverage dist build
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis htmlcov .coverage dist build site

@@ -49,6 +49,7 @@ def test_metrics_tell_what_happened(new_server: NewServer, tmp_path: Path) -> No
     assert value(found["millrace_workers_lost_total"]) >= 1
     assert value(found["millrace_slots"], resource="cpu") >= 1
     assert found["millrace_queue_age_seconds"][0][1] >= 0
+    assert value(found["millrace_oldest_waiting_seconds"], kind="probe", stage="first", resource="cpu") == 0
     requests = found["millrace_http_requests_total"]
     assert value(requests, method="POST", route="/jobs", status="202") == 3
     assert value(requests, method="GET", route="/jobs/{job_id}", status="404") == 1

@@ -24,6 +24,7 @@ from millrace.engine.retention import remove_job
 from millrace.engine.round import Round
 from millrace.engine.scheduler import ActiveJob
 from millrace.engine.store import PLAN_STAGE, JobPage, JobQuery, JobRow, KindStats, Record, Store
+from millrace.engine.waiting import Waiting, waiting
 from millrace.engine.workload import Workload
 from millrace.errors import Conflict, InvalidRequest, NotFound, QueueFull, Unavailable
 
@@ -432,6 +433,10 @@ class Engine:
         """Return for how many seconds the oldest waiting job has waited; 0 when none does."""
         oldest = await self._read(self.store.oldest_queued)
         return 0.0 if oldest is None else max(0.0, self._clock() - oldest)
+
+    async def longest_waits(self) -> list[Waiting]:
+        """Return for how long each stage has kept its oldest item waiting for a slot."""
+        return await self._read(waiting, self.workloads, self.store, self._clock())
 
     async def ping(self) -> None:
         """Raise Unavailable when the database does not answer or cannot be written to."""

@@ -17,6 +17,7 @@ from millrace.engine.model import Artifact, Event, Item, Job, NewItem, NewJob, S
 from millrace.engine.presets import PresetReads, PresetWrites
 from millrace.engine.retention import RetentionReads, RetentionWrites
 from millrace.engine.schedules import ScheduleReads, ScheduleWrites
+from millrace.engine.waiting import WaitingReads
 
 PLAN_STAGE = -1
 """The stage index (and the item index) of a job's plan call."""
@@ -279,7 +280,7 @@ class Transaction(DeliveryWrites, PresetWrites, ScheduleWrites, RetentionWrites,
         ...
 
 
-class Store(DeliveryReads, PresetReads, ScheduleReads, RetentionReads, Protocol):
+class Store(DeliveryReads, PresetReads, ScheduleReads, RetentionReads, WaitingReads, Protocol):
     """A database that keeps jobs. Opening one creates or upgrades its tables."""
 
     def acquire(self) -> None:

@@ -15,6 +15,7 @@ from millrace import __version__
 
 if TYPE_CHECKING:
     from millrace.engine.store import KindStats
+    from millrace.engine.waiting import Waiting
     from millrace.server.services import Services
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -68,7 +69,8 @@ class Metrics:
         """Write all metrics in Prometheus' text format."""
         stats = await services.engine.stats()
         age = await services.engine.queue_age()
-        families = _Families(_engine_families(services, stats, age))
+        waits = await services.engine.longest_waits()
+        families = _Families([*_engine_families(services, stats, age), _oldest_waiting(waits)])
         return await asyncio.to_thread(lambda: generate_latest(families) + generate_latest(self._registry))
 
 
@@ -81,6 +83,17 @@ class _Families(Collector):
     def collect(self) -> Iterable[Metric]:
         """Return them."""
         return self._families
+
+
+def _oldest_waiting(waiting: Iterable[Waiting]) -> Metric:
+    family = GaugeMetricFamily(
+        "millrace_oldest_waiting_seconds",
+        "How long the oldest item that could run at a stage has waited for a slot",
+        labels=["kind", "stage", "resource"],
+    )
+    for each in waiting:
+        family.add_metric([each.kind, each.stage, each.resource], each.seconds)
+    return family
 
 
 def _engine_families(services: Services, stats: list[KindStats], age: float) -> Iterable[Metric]:

@@ -1,0 +1,1 @@
+"""The documentation against what it documents: complete, buildable, and every example run."""
