@@ -64,6 +64,6 @@ plugin = Plugin(
     render_error=render_error,
     health=("/probe/health",),
     words={"queued": "asleep", "running": "awake", "succeeded": "completed", "held": "uploaded"},
-    prepare=lambda new: new,
+    prepare=lambda new, settings: new,
     demo=demo,
 )
