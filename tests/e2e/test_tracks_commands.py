@@ -107,4 +107,4 @@ def test_map_tries_a_path_mapping_out(library, tracks):
 
 
 def test_a_language_that_is_none_is_refused(library, tracks):
-    tracks("scan", library, "--language", "klingonese", code=1)
+    tracks("scan", library, "--language", "klingonese", code=2)

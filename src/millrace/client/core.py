@@ -322,16 +322,27 @@ class JobFlows(Flows):
         """
         return watching.watch(self.info.id, after, self.how)
 
-    def items(self, *, state: str | Iterable[str] | None = None) -> Feed[Item]:
-        """Iterate over the job's items in their order; those in some canonical states, or all."""
+    def items(
+        self, *, state: str | Iterable[str] | None = None, after: int = -1, limit: int | None = None
+    ) -> Feed[Item]:
+        """Iterate over the job's items in their order.
+
+        Args:
+            state: only those in a canonical state, or in some.
+            after: only those behind the item of this number.
+            limit: so many at most.
+        """
         states = [state] if isinstance(state, str) else list(state or ())
-        after: int | None = -1
-        while after is not None:
-            params = [*_params(after=after, limit=_PAGE), *(("state", word) for word in states)]
+        begin: int | None = after
+        left = limit
+        while begin is not None and (left is None or left > 0):
+            size = _PAGE if left is None else min(_PAGE, left)
+            params = [*_params(after=begin, limit=size), *(("state", word) for word in states)]
             page = yield from self._json(Call("GET", path("jobs", self.info.id, "items"), params))
             for row in page["items"]:
                 yield Emit(Item.of(row, self.info.id))
-            after = page["next_after"]
+            begin = page["next_after"]
+            left = None if left is None else left - len(page["items"])
 
     def item(self, idx: int) -> Flow[Item]:
         """Return one item, with its artifacts and attempts."""
@@ -445,5 +456,5 @@ def _params(**values: Any) -> list[tuple[str, str]]:
 def _end(info: JobInfo) -> str:
     counts = info.counts
     if info.error:
-        return f"job {info.id} {info.state}: {info.error.get('message', info.error)}"
+        return f"job {info.id} {info.state}: {info.error.get('message')}"
     return f"job {info.id} {info.state}: {counts.failed} of {counts.total} items failed"

@@ -49,7 +49,7 @@ class JobInfo:
     percent      0 to 100.
     stages       what an item goes through; ``Item.stage`` counts them from 0.
     eta_seconds  from the measured pace; None while there is none.
-    error        why the job as a whole failed, where it did.
+    error        ``code``, ``message`` and more, where the job failed as a whole.
     """
 
     id: str

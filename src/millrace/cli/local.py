@@ -1,4 +1,4 @@
-"""The command line: ``millrace serve``, ``doctor``, ``models``, and each workload's own commands.
+"""What concerns this machine's own server and settings: ``serve``, ``doctor``, ``models``, ``demo``.
 
 Imports are kept inside the commands, so that the server starts, and ``--help`` answers, at once.
 """
@@ -13,22 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from millrace import __version__
-from millrace.errors import MillraceError, SettingsError
+from millrace.cli import ends, screen
+from millrace.cli.connection import Json
+from millrace.errors import SettingsError
 
 if TYPE_CHECKING:
+    from millrace.models import Model
     from millrace.settings import Settings
     from millrace.workloads import Plugin
 
-app = typer.Typer(
-    name="millrace",
-    help="A self-hosted batch server for media and documents.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-
-EXIT_FAILED = 1
-EXIT_BAD_SETTING = 2
+PANEL = "Run a server"
 
 ConfigFile = Annotated[
     Path | None,
@@ -43,22 +37,14 @@ MediaRoots = Annotated[
 ]
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"millrace {__version__}")
-        raise typer.Exit
+def add_to(app: typer.Typer) -> None:
+    """Add the commands, in the order of the help."""
+    app.command(rich_help_panel=PANEL)(serve)
+    app.command(rich_help_panel=PANEL)(doctor)
+    app.add_typer(models_app, name="models", rich_help_panel=PANEL)
+    app.command(rich_help_panel=PANEL)(demo)
 
 
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
-    ] = False,
-) -> None:
-    """A self-hosted batch server for media and documents."""
-
-
-@app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Where to listen; default: 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="Default: 8000; 0: any free one.")] = None,
@@ -118,12 +104,11 @@ def read_settings(config: Path | None, flags: Mapping[str, Any]) -> tuple[dict[s
     return plugins, load_settings(config, flags=flags, sections=sections)
 
 
-@app.command()
 def doctor(
     config: ConfigFile = None,
     data_dir: DataDir = None,
     media_root: MediaRoots = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Say what is configured, whether it would work, and what more could be there.
 
@@ -135,22 +120,19 @@ def doctor(
     plugins, settings = read_settings(config, flags)
     findings = examination.examine(settings, plugins)
     if as_json:
-        import json
-
-        typer.echo(json.dumps(examination.as_json(findings), indent=2, ensure_ascii=False))
+        screen.write_json(examination.as_json(findings))
     else:
         typer.echo(examination.as_text(findings))
     if not examination.healthy(findings):
-        raise typer.Exit(EXIT_FAILED)
+        raise typer.Exit(ends.FAILED)
 
 
-models_app = typer.Typer(help="The weights of models: directories below models/.", add_completion=False)
-app.add_typer(models_app, name="models")
+models_app = typer.Typer(help="The weights of models: list those that are there, or pull one.")
 
 
 @models_app.callback(invoke_without_command=True)
-def list_models(context: typer.Context, config: ConfigFile = None) -> None:
-    """List the models that are there."""
+def list_models(context: typer.Context, config: ConfigFile = None, as_json: Json = False) -> None:
+    """List the models below models/; or pull one there."""
     context.obj = config
     if context.invoked_subcommand is not None:
         return
@@ -158,6 +140,9 @@ def list_models(context: typer.Context, config: ConfigFile = None) -> None:
 
     _, settings = read_settings(config, {})
     found = models.list_models(settings.models_dir)
+    if as_json:
+        screen.write_json([_model_row(model) for model in found])
+        return
     if not found:
         typer.echo(f"no model below {settings.models_dir}; the embedded engines need none")
     for model in found:
@@ -170,6 +155,7 @@ def pull(
     name: Annotated[str, typer.Argument(help="The directory below models/ it becomes.")],
     source: Annotated[str, typer.Argument(help="A URL, or an archive, file or directory on this machine.")],
     sha256: Annotated[str | None, typer.Option(help="Of the file; needed for a URL.", metavar="HEX")] = None,
+    as_json: Json = False,
 ) -> None:
     """Bring a model here. Nothing else in Millrace ever downloads one."""
     from millrace import models
@@ -178,10 +164,16 @@ def pull(
     _, settings = read_settings(context.obj, {})
     policy = FetchPolicy.of({**settings.fetch.model_dump(), "max_bytes": 1 << 40, "deadline": 24 * 3600.0})
     model = models.pull(settings.models_dir, source, name, sha256=sha256, policy=policy)
+    if as_json:
+        screen.write_json(_model_row(model))
+        return
     typer.echo(f"{model.name}: {model.format or 'unknown format'}, {models.told(model.bytes)}, {model.path}")
 
 
-@app.command()
+def _model_row(model: Model) -> dict[str, Any]:
+    return {"name": model.name, "format": model.format, "bytes": model.bytes, "path": str(model.path)}
+
+
 def demo(
     kinds: Annotated[list[str] | None, typer.Argument(help="Which workloads; default: all.")] = None,
     output: Annotated[
@@ -206,33 +198,4 @@ def demo(
         raise SettingsError(f"{folder} is not empty; name another directory with --output")
     chosen = {kind: plugin for kind, plugin in plugins.items() if not kinds or kind in kinds}
     if not run_demo(chosen, folder, Console()):
-        raise typer.Exit(EXIT_FAILED)
-
-
-def _mount_workloads(arguments: list[str]) -> None:
-    """Add the workloads' commands, unless one of ours is wanted: finding workloads takes a while."""
-    ours: set[str | None] = {
-        command.callback.__name__ for command in app.registered_commands if command.callback
-    }
-    ours |= {group.name for group in app.registered_groups}
-    if arguments and arguments[0] in ours:
-        return
-    from millrace.plugins import discover
-
-    for kind, plugin in discover().items():
-        if plugin.commands is not None:
-            app.add_typer(plugin.commands(), name=kind)
-
-
-def main() -> None:
-    """Run the command line. What goes wrong is said in one sentence, with exit code 1, or 2 for a setting."""
-    try:
-        _mount_workloads(sys.argv[1:])
-        app()
-    except MillraceError as error:
-        typer.echo(f"millrace: {error.message}", err=True)
-        sys.exit(EXIT_BAD_SETTING if isinstance(error, SettingsError) else EXIT_FAILED)
-
-
-if __name__ == "__main__":
-    main()
+        raise typer.Exit(ends.FAILED)
