@@ -416,17 +416,20 @@ def test_watching_goes_on_when_the_connection_drops(
     job = submit(*[{"sleep": 0.5}] * 4, parallelism=1)
     proxy = CuttingProxy(live.port)
     command = [*COMMAND, "watch", job, "--json", "--server", proxy.url]
-    watching = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-    assert watching.stdout is not None
-    seen, cuts = [], 0
-    for line in watching.stdout:
-        seen.append(json.loads(line))
-        kind = seen[-1].get("type")
-        if kind == "job.created":
-            live.client.post("/workloads/probe/resume")
-        elif kind == "item.finished" and cuts < 2:
-            cuts += bool(proxy.cut())
-    assert watching.wait() == 0
+    seen: list[Any] = []
+    cuts = 0
+    with subprocess.Popen(
+        command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    ) as watching:
+        assert watching.stdout is not None
+        for line in watching.stdout:
+            seen.append(json.loads(line))
+            kind = seen[-1].get("type")
+            if kind == "job.created":
+                live.client.post("/workloads/probe/resume")
+            elif kind == "item.finished" and cuts < 2:
+                cuts += bool(proxy.cut())
+    assert watching.returncode == 0
     proxy.close()
     stored = [event["seq"] for event in seen[:-1] if event["seq"]]
     assert stored == list(range(1, len(stored) + 1))

@@ -104,6 +104,8 @@ def test_explain_says_which_and_why(library, tracks):
 def test_map_tries_a_path_mapping_out(library, tracks):
     assert str(library / "Show" / "1.mkv") in tracks("map", "d:/tv/Show/1.mkv")
     assert "no mapping fits" in tracks("map", "/nowhere/x.mkv", code=1)
+    found = json.loads(tracks("map", "d:/tv/Show/1.mkv", "--json"))
+    assert (found["mapped"], found["exists"]) == (str(library / "Show" / "1.mkv"), True)
 
 
 def test_a_language_that_is_none_is_refused(library, tracks):

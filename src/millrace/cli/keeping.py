@@ -15,10 +15,16 @@ if TYPE_CHECKING:
 
 PANEL = "By the clock, and who is told"
 
-ScheduleId = Annotated[str, typer.Argument(metavar="SCHEDULE", autocompletion=completion.schedules)]
-DeliveryId = Annotated[str, typer.Argument(metavar="DELIVERY", autocompletion=completion.deliveries)]
+ScheduleId = Annotated[
+    str, typer.Argument(metavar="SCHEDULE", help="Its id.", autocompletion=completion.schedules)
+]
+DeliveryId = Annotated[
+    str, typer.Argument(metavar="DELIVERY", help="Its id.", autocompletion=completion.deliveries)
+]
 KindName = Annotated[str, typer.Argument(metavar="KIND", help="A workload.", autocompletion=completion.kinds)]
-PresetName = Annotated[str, typer.Argument(metavar="NAME", autocompletion=completion.presets)]
+PresetName = Annotated[
+    str, typer.Argument(metavar="NAME", help="The preset's.", autocompletion=completion.presets)
+]
 
 
 def add_to(app: typer.Typer) -> None:

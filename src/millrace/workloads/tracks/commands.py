@@ -41,7 +41,7 @@ Exclude = Annotated[
     list[str] | None, typer.Option(help="Leave out what matches; may be given several times.")
 ]
 Recursive = Annotated[bool, typer.Option(help="Go into folders below, too.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON object a file instead of a table.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +148,7 @@ def explain(
 @app.command(name="map")
 def map_(
     path: Annotated[str, typer.Argument(help="A path as Sonarr or Radarr writes it.")],
+    as_json: AsJson = False,
     config: Config = None,
 ) -> None:
     """Show which path of this machine the path mappings make of one in a webhook."""
@@ -155,10 +156,16 @@ def map_(
 
     _, section = _settings(config, None)
     mapped = map_path(path, section.mappings)
-    rule = f"by the mapping of {mapped.rule}" if mapped.rule else "no mapping fits; unchanged"
-    there = "exists" if Path(mapped.path).exists() else "does not exist here"
-    typer.echo(f"{path}\n→ {mapped.path}\n  {rule}; {there}")
-    if not Path(mapped.path).exists():
+    exists = Path(mapped.path).exists()
+    if as_json:
+        typer.echo(
+            json.dumps({"path": path, "mapped": mapped.path, "mapping": mapped.rule, "exists": exists})
+        )
+    else:
+        rule = f"by the mapping of {mapped.rule}" if mapped.rule else "no mapping fits; unchanged"
+        there = "exists" if exists else "does not exist here"
+        typer.echo(f"{path}\n→ {mapped.path}\n  {rule}; {there}")
+    if not exists:
         raise typer.Exit(1)
 
 
