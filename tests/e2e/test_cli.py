@@ -440,10 +440,13 @@ def test_watching_goes_on_when_the_connection_drops(
 
 
 def test_at_a_terminal_there_are_bars_with_stage_and_what_is_left(
-    terminal: Callable[..., Terminal], submit: Callable[..., str]
+    terminal: Callable[..., Terminal], submit: Callable[..., str], live: LiveServer
 ) -> None:
-    job = submit(*[{"sleep": 0.7}, {"fail": "as told"}, {"sleep": 1.4}, {"sleep": 2.1}], parallelism=1)
+    live.client.post("/workloads/probe/pause")
+    job = submit({"sleep": 1}, {"fail": "as told"}, {"sleep": 3}, {"sleep": 3}, parallelism=1)
     shown = terminal("watch", job)
+    shown.until(r"probe 0/4")
+    live.client.post("/workloads/probe/resume")
     assert shown.end() == ends.FAILED
     assert "━" in shown.seen
     assert re.search(r"probe \d/4", shown.seen)

@@ -33,7 +33,6 @@ def test_the_examples_run(server: LiveServer, tmp_path: Path) -> None:
     Image.new("RGB", (64, 48), "teal").save(tmp_path / "photo.jpg")
     blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     assert len(blocks) >= 8
-    blocks = [block for block in blocks if "millrace.sync(" not in block]
     program = "\n".join(blocks).replace("/srv/media", str(media)).replace("http://127.0.0.1:8000", server.url)
     environment = {**server.environment(), "MILLRACE_URL": server.url}
     run = subprocess.run(
