@@ -18,6 +18,7 @@ from millrace import notify
 from millrace.errors import MillraceError
 from millrace.models import list_models, told
 from millrace.settings import GIB, Settings, is_loopback, nvidia_devices
+from millrace.sources import allowed_path
 from millrace.workloads import Plugin
 
 Level = Literal["ok", "could", "warning", "problem"]
@@ -42,6 +43,7 @@ def examine(settings: Settings, plugins: Mapping[str, Plugin]) -> list[Finding]:
         *_database(settings),
         *_blobs(settings),
         *_notifications(settings),
+        *_watches(settings),
         *_machine(settings),
         *_models(settings),
         *_workloads(settings, plugins),
@@ -175,6 +177,21 @@ def _notifications(settings: Settings) -> Iterator[Finding]:
         else:
             rules = sum(name in rule.targets for rule in settings.notify.rules)
             yield Finding("notify", "ok", f"{shown}, named by {rules} rule{'' if rules == 1 else 's'}")
+
+
+def _watches(settings: Settings) -> Iterator[Finding]:
+    for watch in settings.watches:
+        path = Path(watch.path)
+        try:
+            allowed_path(watch.path, settings.media_roots)
+        except MillraceError as error:
+            yield Finding("watches", "problem", f"{watch.name}: {error.message}")
+            continue
+        if os.access(path, os.R_OK | os.X_OK) and path.is_dir():
+            yield Finding("watches", "ok", f"{watch.name}: new files below {path} become {watch.kind} jobs")
+        else:
+            # A mount may come later than the server.
+            yield Finding("watches", "warning", f"{watch.name}: {path} is not there, or cannot be read")
 
 
 def _machine(settings: Settings) -> Iterator[Finding]:

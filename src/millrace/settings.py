@@ -219,6 +219,35 @@ class NotifySettings(Section):
         return self
 
 
+class WatchSettings(Section):
+    """A folder whose new files become jobs; see ``engine.watches``.
+
+    name              its name; what it knows of its files hangs on it.
+    path              the folder, below a media root, and all folders in it.
+    kind              of the jobs.
+    pattern           which files, by their path relative to it: one pattern, or several.
+    preset, options, priority, notify   of the jobs, as ``POST /jobs`` takes them.
+    settle_seconds    for which a file's size and time of change must stay the same.
+    interval_seconds  between two looks.
+    existing          files that are there at the first look: ``ignore`` or ``take``.
+    per               one job for each ``file``, or for a ``batch`` of up to ``batch_size``.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")]
+    path: Annotated[str, Field(min_length=1, max_length=4096)]
+    kind: Annotated[str, Field(max_length=64)]
+    pattern: str | Annotated[tuple[str, ...], Field(min_length=1, max_length=50)] = "**"
+    preset: str | None = None
+    options: Mapping[str, Any] = Field(default_factory=dict)
+    settle_seconds: Annotated[float, Field(ge=0, le=86400, allow_inf_nan=False)] = 30.0
+    interval_seconds: Annotated[float, Field(ge=0.05, le=86400, allow_inf_nan=False)] = 10.0
+    existing: Literal["ignore", "take"] = "ignore"
+    per: Literal["file", "batch"] = "file"
+    batch_size: Annotated[int, Field(ge=1, le=1000)] = 10
+    priority: int | str = "normal"
+    notify: tuple[str, ...] = ()
+
+
 class RetentionSettings(Section):
     """When finished jobs are deleted.
 
@@ -250,6 +279,7 @@ class Settings(Section):
                        host can be reached from other machines.
     bearer_token       that token.
     public_url         where people reach this server, for links in notifications.
+    watches            folders whose new files become jobs.
     idle_unload        seconds after which a worker drops a model that nobody used.
     workloads          one section per workload, checked against that workload's own model. In the
                        file and the environment these stand at the top level, under the workload's name.
@@ -274,6 +304,7 @@ class Settings(Section):
     fetch: FetchSettings = FetchSettings()
     webhooks: WebhookSettings = WebhookSettings()
     notify: NotifySettings = NotifySettings()
+    watches: tuple[WatchSettings, ...] = ()
     retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
     workloads: Mapping[str, SerializeAsAny[BaseModel]] = Field(default_factory=dict)
@@ -300,6 +331,15 @@ class Settings(Section):
         if backend not in ("sqlite", "postgresql"):
             raise ValueError(f"the database must be sqlite or postgresql, not {backend}")
         return url
+
+    @field_validator("watches")
+    @classmethod
+    def _names_of_their_own(cls, watches: tuple[WatchSettings, ...]) -> tuple[WatchSettings, ...]:
+        names = [watch.name for watch in watches]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two watches are called {name!r}: each needs a name of its own")
+        return watches
 
     @model_validator(mode="after")
     def _token_where_needed(self) -> Settings:

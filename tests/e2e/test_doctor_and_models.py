@@ -108,6 +108,47 @@ def test_an_open_server_is_warned_about(tmp_path: Path) -> None:
     assert found["address"][0][0] == "ok"
 
 
+def test_who_is_told_and_what_is_watched_is_named_without_its_secrets(tmp_path: Path) -> None:
+    pytest.importorskip("apprise")
+    inbox = tmp_path / "media" / "inbox"
+    inbox.mkdir(parents=True)
+    common = {"media_roots": [str(inbox.parent)]}
+    watches = [
+        {"name": "good", "path": str(inbox), "kind": "tracks"},
+        {"name": "gone", "path": str(inbox / "gone"), "kind": "tracks"},
+        {"name": "outside", "path": "/etc", "kind": "tracks"},
+    ]
+    targets = {"ops": "mailto://me:hunter22@example.org", "odd": "nonsense://hunter22"}
+    notify = {"targets": targets, "rules": [{"when": "failed", "targets": ["ops"]}]}
+    (tmp_path / "millrace.yaml").write_text(json.dumps({**common, "watches": watches, "notify": notify}))
+    code, found = findings(tmp_path)
+    assert code == 1
+    assert found["notify"] == [
+        ("ok", "ops, mailto://…, named by 1 rule"),
+        ("problem", "odd, nonsense://… cannot be used: there is no service 'nonsense'"),
+    ]
+    assert [level for level, _ in found["watches"]] == ["ok", "warning", "problem"]
+    assert found["watches"][0][1] == f"good: new files below {inbox} become tracks jobs"
+    assert "hunter22" not in str(found)
+
+
+def test_without_apprise_it_is_said_what_it_would_add(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("millrace.notify.available", lambda: False)
+
+    def told_with(**notify: object) -> list[tuple[str, str]]:
+        settings = Settings(data_dir=tmp_path, notify=notify)
+        return [(f.level, f.message) for f in doctor.examine(settings, {}) if f.part == "notify"]
+
+    assert told_with() == [
+        ("could", "pip install 'millrace[notify]' tells people by e-mail, chat and the like")
+    ]
+    needed = "notifications need: pip install 'millrace[notify]'"
+    assert told_with(targets={"ops": "mailto://x"}) == [("problem", needed)]
+    assert told_with(per_job="any") == [("warning", needed)]
+
+
 @pytest.mark.postgres
 def test_a_database_that_answers_is_named(tmp_path: Path) -> None:
     try:

@@ -16,6 +16,8 @@ ALLOWED = {
     "blobs": {"blobs", "errors", "settings"},
     "addresses": {"addresses", "errors"},
     "fetch": {"fetch", "addresses", "errors"},
+    "patterns": {"patterns", "errors"},
+    "folders": {"folders", "patterns", "engine", "errors"},
     "notify": {"notify", "addresses", "errors"},
     "sources": {"sources", "fetch", "engine", "errors"},
     "settings": {"settings", "errors"},

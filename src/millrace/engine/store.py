@@ -18,6 +18,7 @@ from millrace.engine.presets import PresetReads, PresetWrites
 from millrace.engine.retention import RetentionReads, RetentionWrites
 from millrace.engine.schedules import ScheduleReads, ScheduleWrites
 from millrace.engine.waiting import WaitingReads
+from millrace.engine.watches import WatchReads, WatchWrites
 
 PLAN_STAGE = -1
 """The stage index (and the item index) of a job's plan call."""
@@ -145,7 +146,7 @@ ArtifactRow = tuple[int, int, str, str, int, str, str, str, float]
 """job, idx, name, stage, bytes, sha256, media_type, key, created_at."""
 
 
-class Transaction(DeliveryWrites, PresetWrites, ScheduleWrites, RetentionWrites, Protocol):
+class Transaction(DeliveryWrites, PresetWrites, ScheduleWrites, RetentionWrites, WatchWrites, Protocol):
     """One write transaction. Everything in it is committed together or not at all."""
 
     def savepoint(self) -> AbstractContextManager[None]:
@@ -280,7 +281,7 @@ class Transaction(DeliveryWrites, PresetWrites, ScheduleWrites, RetentionWrites,
         ...
 
 
-class Store(DeliveryReads, PresetReads, ScheduleReads, RetentionReads, WaitingReads, Protocol):
+class Store(DeliveryReads, PresetReads, ScheduleReads, RetentionReads, WaitingReads, WatchReads, Protocol):
     """A database that keeps jobs. Opening one creates or upgrades its tables."""
 
     def acquire(self) -> None:

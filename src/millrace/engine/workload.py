@@ -78,6 +78,8 @@ class Workload:
     ttl               seconds from a job's end until it is deleted; None: kept.
     notifications     what is told to whom when a job ends, in the contract's own words; by default each of
                       ``Job.callbacks`` gets the canonical ``job.finished``.
+    writes_inputs     its stages change the files they were given, which a watched folder is not to take
+                      for news.
     artifact_key      where artifacts are kept in the store: a format of ``job, idx, uid, name``.
     """
 
@@ -92,6 +94,7 @@ class Workload:
     on_restart: Literal["resume", "fail"] = "resume"
     ttl: float | None = 7 * 86400.0
     notifications: Callable[[Job], Sequence[Notification]] | None = None
+    writes_inputs: bool = False
     artifact_key: str = "jobs/{job}/{idx}/{name}"
 
     def stage_names(self, options: Mapping[str, Any]) -> tuple[str, ...]:

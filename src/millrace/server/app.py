@@ -20,6 +20,7 @@ from millrace.server import (
     notifications,
     presets,
     schedules,
+    watches,
     workloads,
 )
 from millrace.server.auth import Auth
@@ -71,6 +72,7 @@ def create_app(services: Services, plugins: Mapping[str, Plugin]) -> FastAPI:
         workloads.router(services),
         presets.router(services),
         schedules.router(services),
+        watches.router(services),
         deliveries.router(services),
         notifications.router(services),
         docs.router(),

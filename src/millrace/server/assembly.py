@@ -6,28 +6,31 @@ The engine is started here, so that its workers come up while the application is
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
 from pydantic_core import to_jsonable_python
 
-from millrace import fetch, notify
+from millrace import fetch, folders, notify
 from millrace.blobs import open_blobs
 from millrace.engine.deliveries import Deliveries
 from millrace.engine.engine import Engine
 from millrace.engine.executors.local import LocalExecutor
+from millrace.engine.looking import Listing
 from millrace.engine.notifications import NotificationPolicy, Notifications, Rule
 from millrace.engine.presets import Presets
 from millrace.engine.retention import Retention, RetentionPolicy
 from millrace.engine.schedules import Schedules
 from millrace.engine.sql.store import SqlStore
+from millrace.engine.watches import Watches, WatchSpec
 from millrace.engine.webhooks import WebhookPolicy, Webhooks
 from millrace.engine.workload import Retry
-from millrace.errors import SettingsError, Unavailable
-from millrace.server import submission
+from millrace.errors import MillraceError, SettingsError, Unavailable
+from millrace.server import submission, watch_specs
 from millrace.server.joblog import log_events
 from millrace.server.services import Services
 from millrace.server.uploads import Uploads
@@ -70,6 +73,10 @@ def open_services(settings: Settings, plugins: Mapping[str, Plugin]) -> Services
     engine.loop.listeners.append(log_events)
     post = partial(fetch.post, policy=submission.webhook_policy(settings))
     webhooks = Webhooks(engine.workloads, post, _webhook_policy(settings))
+
+    def scan(spec: WatchSpec, stopping: Callable[[], bool]) -> Listing:
+        return folders.listing(Path(spec.path), spec.patterns, stopping)
+
     services = Services(
         settings=settings,
         engine=engine,
@@ -79,15 +86,32 @@ def open_services(settings: Settings, plugins: Mapping[str, Plugin]) -> Services
         notifications=notifications,
         presets=Presets(engine),
         schedules=Schedules(engine, lambda request: submission.prepare(services, request)),
+        watches=Watches(engine, scan, lambda request: submission.prepare(services, request)),
         plugins=dict(plugins),
     )
     engine.attach(services.deliveries)
     engine.attach(services.schedules)
+    _watch(services)
+    engine.attach(services.watches)
     engine.attach(Retention(engine, blobs, RetentionPolicy(sweep=settings.retention.sweep)))
     engine.start()
     # Only now is it certain that no other server uses these directories.
     uploads.clean()
     return services
+
+
+def _watch(services: Services) -> None:
+    """Have the folders of the settings watched; SettingsError where one of them could make no job."""
+    specs = []
+    for given in services.settings.watches:
+        spec = watch_specs.spec_of(given)
+        try:
+            # Presets may be saved later, by the API of this very server.
+            watch_specs.check_watch(services, spec, preset=False)
+        except MillraceError as error:
+            raise SettingsError(f"watches: {given.name} cannot be watched: {error.message}") from error
+        specs.append(spec)
+    services.watches.configure(specs)
 
 
 def _webhook_policy(settings: Settings) -> WebhookPolicy:

@@ -520,3 +520,73 @@ RENOTIFY: dict[str, Any] = {
         **_problem(409, "the delivery ntf_7d0c44b1a2 is still being tried (attempt 2)", "conflict"),
     }
 }
+_WATCH: dict[str, Any] = {
+    "id": "wat_6b1e0d5c9a114f20",
+    "name": "inbox",
+    "path": "/srv/media/inbox",
+    "kind": "transcripts",
+    "pattern": ["**/*.{mp3,wav}"],
+    "preset": "subtitles only",
+    "options": {},
+    "settle_seconds": 30.0,
+    "interval_seconds": 10.0,
+    "existing": "ignore",
+    "per": "file",
+    "batch_size": 10,
+    "priority": "normal",
+    "notify": ["family"],
+    "source": "api",
+    "enabled": True,
+    "looked_at": "2026-01-15T10:30:00.000Z",
+    "looking_since": NULL,
+    "files": 41,
+    "pending": 1,
+    "last_job": _ID,
+    "last_error": NULL,
+    "created_at": "2026-01-15T08:00:00.000Z",
+}
+_NO_WATCH = _problem(404, "no watched folder 'wat_6b1e0d5c9a114f20'", "not_found")
+_SET_WATCH = _problem(
+    409, "the watched folder set_inbox stands in the settings (watches): change it there", "conflict"
+)
+WATCHES: dict[str, Any] = {"responses": _answer({"watches": [_WATCH]})}
+WATCH: dict[str, Any] = {
+    "responses": {
+        **_answer(
+            {
+                **_WATCH,
+                "settling": [{"path": "talk.mp3", "bytes": 4194304, "since": "2026-01-15T10:29:50.000Z"}],
+                "jobs": [{"job": _ID, "files": 1, "at": "2026-01-15T10:20:00.000Z"}],
+            }
+        ),
+        **_NO_WATCH,
+    }
+}
+ADD_WATCH: dict[str, Any] = {
+    "responses": {
+        **_answer(_WATCH, 201),
+        **_problem(400, "path: the path '/etc' is not below a declared media root: …", "bad_request"),
+    },
+    "openapi_extra": {
+        "requestBody": {
+            "content": {
+                "application/json": {
+                    "example": {
+                        "name": "inbox",
+                        "path": "/srv/media/inbox",
+                        "kind": "transcripts",
+                        "pattern": "**/*.{mp3,wav}",
+                        "preset": "subtitles only",
+                    }
+                }
+            }
+        }
+    },
+}
+SWITCH_WATCH: dict[str, Any] = {
+    "responses": {**_answer({**_WATCH, "enabled": False}), **_NO_WATCH, **_SET_WATCH},
+    "openapi_extra": {"requestBody": {"content": {"application/json": {"example": {"enabled": False}}}}},
+}
+DELETE_WATCH: dict[str, Any] = {
+    "responses": {**_answer({"message": "Watch deleted", "id": _WATCH["id"]}), **_NO_WATCH, **_SET_WATCH}
+}

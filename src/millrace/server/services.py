@@ -13,6 +13,7 @@ from millrace.engine.engine import Engine
 from millrace.engine.notifications import Notifications
 from millrace.engine.presets import Presets
 from millrace.engine.schedules import Schedules
+from millrace.engine.watches import Watches
 from millrace.server.uploads import Uploads
 from millrace.settings import Settings
 from millrace.workloads import Plugin
@@ -34,6 +35,7 @@ class Services:
     notifications: Notifications
     presets: Presets
     schedules: Schedules
+    watches: Watches
     plugins: Mapping[str, Plugin] = field(default_factory=dict)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     started_at: float = field(default_factory=time.time)

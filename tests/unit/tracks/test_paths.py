@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 
 from millrace.errors import InvalidRequest
+from millrace.patterns import check_pattern, matches
 from millrace.workloads.tracks.paths import (
     Filters,
-    check_pattern,
     display,
     from_json,
     longest_prefix,
     map_path,
-    matches,
     to_json,
     walk,
 )

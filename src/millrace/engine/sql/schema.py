@@ -279,6 +279,40 @@ presets = Table(
     sqlite_with_rowid=False,
 )
 
+watches = Table(
+    "watches",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("spec", Text, nullable=False),
+    Column("source", String(16), nullable=False),
+    Column("enabled", SmallInteger, nullable=False),
+    Column("primed", SmallInteger, nullable=False),
+    Column("device", String(64), nullable=False),
+    Column("looked_at", Double),
+    Column("files", Integer, nullable=False),
+    Column("pending", Integer, nullable=False),
+    Column("last_job", String(128)),
+    Column("last_error", Text),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+)
+
+watched_files = Table(
+    "watched_files",
+    metadata,
+    Column("watch", String(128), nullable=False),
+    Column("key", String(64), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("mtime", BigInteger, nullable=False),
+    Column("job", String(128)),
+    Column("idx", Integer),
+    Column("at", Double, nullable=False),
+    Column("gone_at", Double),
+    PrimaryKeyConstraint("watch", "key"),
+    sqlite_with_rowid=False,
+)
+
 schedules = Table(
     "schedules",
     metadata,

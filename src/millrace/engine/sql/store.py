@@ -31,6 +31,7 @@ from millrace.engine.sql.retention import RetentionSelects
 from millrace.engine.sql.schedules import ScheduleSelects
 from millrace.engine.sql.transaction import SqlTransaction
 from millrace.engine.sql.waiting import WaitingSelects
+from millrace.engine.sql.watches import WatchSelects
 from millrace.engine.store import JobPage, JobQuery, KindStats, Record, Selection
 from millrace.errors import InvalidRequest, SettingsError, Unavailable
 
@@ -62,7 +63,9 @@ def _sqlite_engine(url: sa.URL, *, writer: bool) -> sa.Engine:
     return engine
 
 
-class SqlStore(DeliverySelects, PresetSelects, ScheduleSelects, RetentionSelects, WaitingSelects):
+class SqlStore(
+    DeliverySelects, PresetSelects, ScheduleSelects, RetentionSelects, WaitingSelects, WatchSelects
+):
     """Jobs in SQLite or PostgreSQL; see ``engine.store.Store``."""
 
     def __init__(self, url: str, *, lock_file: Path | None = None) -> None:

@@ -18,6 +18,7 @@ from millrace.engine.sql.deliveries import DeliveryStatements
 from millrace.engine.sql.presets import PresetStatements
 from millrace.engine.sql.retention import RetentionStatements
 from millrace.engine.sql.schedules import ScheduleStatements
+from millrace.engine.sql.watches import WatchStatements
 from millrace.engine.store import PLAN_STAGE, ArtifactRow, Claimed, ItemUpdate, JobRow, TransactionLost
 from millrace.errors import Conflict, IdempotencyConflict, InvalidRequest
 
@@ -73,7 +74,9 @@ def _job_row(row: Sequence[Any]) -> JobRow:
     return JobRow(*values)
 
 
-class SqlTransaction(DeliveryStatements, PresetStatements, ScheduleStatements, RetentionStatements):
+class SqlTransaction(
+    DeliveryStatements, PresetStatements, ScheduleStatements, RetentionStatements, WatchStatements
+):
     """The statements of one write transaction; see ``engine.store.Transaction``."""
 
     def __init__(self, cursor: Any, dialect: str, driver_error: type[Exception]) -> None:

@@ -43,6 +43,7 @@ def build(settings: TracksSettings) -> Workload:
         fails_when="all",
         on_restart="resume",
         ttl=settings.retention_days * _DAY,
+        writes_inputs=True,
     )
 
 

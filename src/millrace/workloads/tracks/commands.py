@@ -216,7 +216,8 @@ class _Session:
         """Deal with every file at or below ``top``, with a progress bar; return what became of each."""
         from rich.progress import track
 
-        from millrace.workloads.tracks.paths import Filters, check_pattern, walk
+        from millrace.patterns import check_pattern
+        from millrace.workloads.tracks.paths import Filters, walk
 
         if not top.exists():
             raise InvalidRequest(f"Path not found: {top}")

@@ -19,12 +19,13 @@ from starlette.responses import Response
 
 from millrace.engine.model import Item, Job, NewItem, NewJob, Priority, State
 from millrace.errors import InvalidRequest, NotFound
+from millrace.patterns import check_pattern
 from millrace.server.errors import explain
 from millrace.server.idempotency import body_digest, idempotency
 from millrace.server.replies import json_reply, rfc3339
 from millrace.sources import allowed_path
 from millrace.workloads.tracks.journal import Journal
-from millrace.workloads.tracks.paths import check_pattern, to_json, walk
+from millrace.workloads.tracks.paths import to_json, walk
 from millrace.workloads.tracks.pipeline import (
     STAGE,
     filters_of,
