@@ -184,7 +184,7 @@ class Desk:
             {**f, "snippet": "", "boxes": [], "context": None if f["context"] is None else "named"}
             for f in findings
         ]
-        return {"document": {**document, "pages": pages}, "findings": bare}
+        return {"document": {**document, "pages": pages, "metadata": None}, "findings": bare}
 
     async def delete(self, entry: Entry) -> None:
         """Delete a document; Conflict while it is being processed with others of its batch."""

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+METADATA, METADATA_PART = 0, "metadata"
+"""The number and part of the page that stands for what a file says of itself."""
 Box = tuple[float, float, float, float]
 Source = Literal["text", "ocr", "mixed", "blank", "unread"]
 
@@ -28,7 +30,7 @@ class Span:
 class Page:
     """One page, slide, sheet or message.
 
-    number       from 1 over the whole document, its embedded files included.
+    number       0 for metadata; else from 1 over the whole document, its embedded files included.
     part         empty for the document itself; else what it is (``attachment: a.pdf``, ``sheet: Pay``).
     index        which page of its own file (from 0) in which it can be rendered; None: cannot.
     text         the text in reading order.
@@ -68,7 +70,11 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What extraction found. ``warnings`` are sentences for people (what was not read, and why)."""
+    """What extraction found.
+
+    ``warnings`` are sentences for people (what was not read, and why); ``metadata`` is what the file, and
+    those embedded in it, say of themselves, as a page with the number 0; None where that is nothing.
+    """
 
     format: str
     pages: tuple[Page, ...]
@@ -78,6 +84,12 @@ class Document:
     language: str | None = None
     embedded: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    metadata: Page | None = None
+
+    @property
+    def searched(self) -> tuple[Page, ...]:
+        """The pages, and the metadata as one more: all in which findings may stand."""
+        return self.pages if self.metadata is None else (*self.pages, self.metadata)
 
     @property
     def unread(self) -> int:
@@ -88,6 +100,7 @@ class Document:
         """Return the document as JSON-able data."""
         data = {name: getattr(self, name) for name in self.__dataclass_fields__}
         data["pages"] = [page.to_json() for page in self.pages]
+        data["metadata"] = self.metadata.to_json() if self.metadata is not None else None
         return data
 
     @classmethod
@@ -99,6 +112,7 @@ class Document:
                 "pages": tuple(Page.from_json(page) for page in data["pages"]),
                 "embedded": tuple(data["embedded"]),
                 "warnings": tuple(data["warnings"]),
+                "metadata": Page.from_json(data["metadata"]) if data.get("metadata") else None,
             }
         )
 

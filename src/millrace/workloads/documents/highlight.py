@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import html
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as raw
 
 from millrace.workloads.documents import layout
-from millrace.workloads.documents.document import Box, Document, Finding, Page
+from millrace.workloads.documents.document import METADATA, Box, Document, Finding, Page
 from millrace.workloads.documents.extract.image import open_image
 
 _COLOURS = {
@@ -56,7 +56,7 @@ def highlight(
         by_page: dict[int, list[Finding]] = {}
         for finding in findings:
             by_page.setdefault(finding.page, []).append(finding)
-        for page in document.pages:
+        for page in _shown(document, by_page):
             own = document.format in ("pdf", "png", "jpeg") and page.index is not None and not page.part
             if own and page.number in by_page:
                 with_boxes = [(f, f.boxes) for f in by_page[page.number]]
@@ -68,6 +68,13 @@ def highlight(
         pdf.save(out)
     finally:
         pdf.close()
+
+
+def _shown(document: Document, by_page: Mapping[int, Sequence[Finding]]) -> Iterator[Page]:
+    """Yield the pages, and the metadata where something stands in it."""
+    yield from document.pages
+    if document.metadata is not None and METADATA in by_page:
+        yield document.metadata
 
 
 def _mark(pdf: Any, index: int, marks: Iterable[tuple[Finding, Sequence[Box]]]) -> None:
@@ -206,7 +213,7 @@ def highlight_html(document: Document, findings: Sequence[Finding], name: str) -
     for finding in findings:
         by_page.setdefault(finding.page, []).append(finding)
     sections = []
-    for page in document.pages:
+    for page in _shown(document, by_page):
         title = html.escape(page.part or f"Page {page.number}")
         sections.append(f'<section><h2>{title}</h2><pre dir="auto">'
                         f"{_marked(page.text, by_page.get(page.number, []))}</pre></section>")  # fmt: skip

@@ -17,7 +17,7 @@ from millrace.blobs import Blobs
 from millrace.engine.model import Artifact
 from millrace.errors import NotFound, StageError
 from millrace.workloads.documents import layout
-from millrace.workloads.documents.document import Document, Page
+from millrace.workloads.documents.document import METADATA, Document, Page
 from millrace.workloads.documents.renderer import Renderer
 from millrace.workloads.documents.settings import DocumentSettings
 
@@ -48,7 +48,7 @@ class Gallery:
 
         NotFound where there is no such page, or what it would be drawn from is gone.
         """
-        page = next((p for p in document.pages if p.number == number), None)
+        page = next((p for p in document.searched if p.number == number), None)
         if page is None:
             raise NotFound(f"the document has no page {number}; it has {len(document.pages)}")
         if not drawn(document, page):
@@ -101,6 +101,9 @@ def listing(
         "total_findings": len(findings),
         "first": first,
         "limit": limit,
+        "metadata": _page(doc_id, document, document.metadata, by_page.get(METADATA, []))
+        if document.metadata is not None
+        else None,
         "pages": [_page(doc_id, document, page, by_page.get(page.number, [])) for page in chosen],
     }
 

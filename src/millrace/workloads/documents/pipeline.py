@@ -115,8 +115,8 @@ def search(document: Document, pdf: Any, progress: Any = lambda fraction, phase:
     from millrace.workloads.documents.extract.pdf import PageBoxes
 
     found: list[Finding] = []
-    for done, page in enumerate(document.pages):
-        progress(0.4 * done / len(document.pages), DETECTING)
+    for done, page in enumerate(document.searched):
+        progress(0.4 * done / len(document.searched), DETECTING)
         on_this = on_page(page)
         if on_this:
             own = pdf is not None and not page.part and page.index is not None
@@ -162,7 +162,7 @@ def judge(
 
 def classification(decision: Decision, document: Document, findings: Sequence[Finding]) -> dict[str, Any]:
     """Return a decision as the contract shows it."""
-    parts = {page.number: page.part for page in document.pages}
+    parts = {page.number: page.part for page in document.searched}
     rules = {f: fired.rule.id for fired in reversed(decision.fired) for f in fired.findings}
     return {
         "final_category": decision.category,
@@ -170,7 +170,7 @@ def classification(decision: Decision, document: Document, findings: Sequence[Fi
         "confidence": decision.confidence,
         "citations": [
             {
-                "page": f.page,
+                "page": f.page or None,
                 "part": parts.get(f.page) or None,
                 "snippet": f.snippet,
                 "type": f.type,

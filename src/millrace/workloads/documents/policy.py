@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from millrace.errors import SettingsError
-from millrace.workloads.documents.document import Document, Finding
+from millrace.workloads.documents.document import METADATA, Document, Finding
 
 DEFAULT = Path(__file__).with_name("policy.yaml")
 _VERDICTS = ("valid", "not_invalid", "any")
@@ -289,6 +289,12 @@ def _listed(numbers: Sequence[int]) -> str:
     return f"{shown} …" if len(numbers) > 8 else shown
 
 
+def _where(pages: Sequence[int]) -> str:
+    numbers = [page for page in pages if page != METADATA]
+    told = [f"page{'s' if len(numbers) > 1 else ''} {_listed(numbers)}"] if numbers else []
+    return " and ".join([*told, *(["metadata"] if METADATA in pages else [])])
+
+
 def _citations(deciding: Sequence[Fired], limit: int) -> tuple[Finding, ...]:
     """Take the strongest passages, one after the other from each rule that decided."""
     queues = [list(f.findings) for f in deciding]
@@ -317,13 +323,13 @@ def explain(
         for fired in deciding[:4]:
             pages = sorted({f.page for f in fired.findings})
             best = fired.findings[0]
-            where = f"page{'s' if len(pages) > 1 else ''} {_listed(pages)}"
+            where = _where(pages)
             sentences.append(f"{fired.rule.because} ({where}: “{best.snippet}”; rule {fired.rule.id}).")
     if others:
         names = ", ".join(dict.fromkeys(f.rule.id for f in others[:6]))
         sentences.append(f"Also found, but not decisive: {names}.")
     if asked:
-        sentences.append(" ".join(f"{f.rule.because} (page {f.findings[0].page})." for f in asked[:3]))
+        sentences.append(" ".join(f"{f.rule.because} ({_where([f.findings[0].page])})." for f in asked[:3]))
     if document.unread:
         sentences.append(f"{document.unread} of {len(document.pages)} pages could not be read.")
     return " ".join(sentences)

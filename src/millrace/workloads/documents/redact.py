@@ -2,13 +2,16 @@
 
 PDF and pictures: every page with something to remove is rendered, the places are painted over, and the
 picture alone becomes the page, so that no text, hidden layer, comment or form field of it is left. Pages
-with nothing to remove are copied without their annotations; attachments, metadata, bookmarks and scripts
-are not copied. A page where the place of a value is not known is withheld whole. Other formats become
-plain text with the characters replaced.
+with nothing to remove are copied without their annotations, or become pictures too where they carry layers,
+metadata, private data or scripts; attachments, metadata, bookmarks and scripts of the document are not
+copied. A page where the place of a value is not known is withheld whole. Other formats become plain text
+with the characters replaced.
 """
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +20,16 @@ from typing import Any
 import pypdfium2 as pdfium
 import pypdfium2.raw as raw
 
-from millrace.workloads.documents.document import Box, Document, Finding, Page
+from millrace.workloads.documents.document import METADATA, Box, Document, Finding, Page
 from millrace.workloads.documents.extract.image import open_image
 from millrace.workloads.documents.extract.pdf import PageBoxes
 from millrace.workloads.documents.highlight import picture_to_page
 
 GROUPS = frozenset(("personal", "secret"))
+_CARRIED = re.compile(
+    rb"/(?:Metadata|PieceInfo|AA|JavaScript|JS|OCG|OCMD|OCProperties|Thumb|EmbeddedFiles?|Filespec)\b"
+    rb"|Exif\0\0|ns\.adobe\.com/xap|Photoshop 3\.0"
+)
 _SCALE = 150 / 72
 _PAD = 1.5
 _MAX_PIXELS = 25_000_000
@@ -62,8 +69,12 @@ def suffix(document: Document) -> str:
 
 
 def _values(document: Document, findings: Sequence[Finding]) -> frozenset[str]:
-    pages = {page.number: page.text for page in document.pages}
-    found = {pages[f.page][f.start : f.end].strip() for f in findings}
+    pages = {page.number: page.text for page in document.searched}
+    found = {
+        pages[f.page][f.start : f.end].strip()
+        for f in findings
+        if f.page != METADATA or f.type != "PERSON"  # an author named "user" must not black out the word
+    }
     return frozenset(value for value in found if len(value) >= _LEAST_LENGTH)
 
 
@@ -108,9 +119,7 @@ def _redact_pdf(
             removed += len(removals)
             if page.index is None:
                 target.new_page(595, 842).close()
-            elif not removals:
-                _copy(source, page.index, target)
-            else:
+            elif removals or not _copy(source, page.index, target):
                 _paint(source, page.index, removals, target)
         target.save(out)
     finally:
@@ -119,12 +128,27 @@ def _redact_pdf(
     return removed
 
 
-def _copy(source: Any, index: int, target: Any) -> None:
-    target.import_pages(source, [index])
-    page = target[len(target) - 1]
-    for number in reversed(range(raw.FPDFPage_GetAnnotCount(page.raw))):
-        raw.FPDFPage_RemoveAnnot(page.raw, number)
-    page.close()
+def _copy(source: Any, index: int, target: Any) -> bool:
+    """Copy a page without its annotations; False, and nothing copied, where it carries more than it shows.
+
+    What PDFium writes is plain enough to look for the names of what may hide text: metadata of the page
+    or its pictures, private data of programs, layers, scripts, thumbnails.
+    """
+    alone = pdfium.PdfDocument.new()
+    try:
+        alone.import_pages(source, [index])
+        page = alone[0]
+        for number in reversed(range(raw.FPDFPage_GetAnnotCount(page.raw))):
+            raw.FPDFPage_RemoveAnnot(page.raw, number)
+        page.close()
+        written = io.BytesIO()
+        alone.save(written)
+        if _CARRIED.search(written.getbuffer()):
+            return False
+        target.import_pages(alone, [0])
+    finally:
+        alone.close()
+    return True
 
 
 def _paint(source: Any, index: int, removals: Sequence[Removal], target: Any) -> None:

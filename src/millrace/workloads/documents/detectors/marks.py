@@ -19,7 +19,7 @@ _SECRET = (
     r"strikt vertrouwelijk|ściśle tajne|极秘|極秘|絶対秘|绝密|机密|機密|سري للغاية|סודי ביותר|극비"
 )
 _CONFIDENTIAL = (
-    r"company confidential|commercial[- ]in[- ]confidence|business confidential|private (?:and|&) confidential|"
+    r"company[- ]confidential|commercial[- ]in[- ]confidence|business confidential|private (?:and|&) confidential|"
     r"privileged (?:and|&) confidential|confidential(?: (?:information|document|draft|material|property))?|"
     r"internal(?: use)? only|for internal use(?: only)?|internal use|"
     r"not for (?:public )?(?:distribution|release|circulation)|do not (?:distribute|copy|forward|circulate|share)|"
@@ -44,7 +44,7 @@ _LINE = 200
 _CJK_ETC = re.compile(r"[\u0590-\u06ff\u3040-\u9fff\uac00-\ud7a3]")
 _LABEL = re.compile(
     r"(?:classification|security level|sensitivity|data class|confidentiality|marking|einstufung|vertraulichkeit|"
-    r"klassifizierung|密级|x-classification)\s*(?:level)?\s*[:：]\s*$"
+    r"klassifizierung|密级|x-classification)\s*(?:level|label)?\s*[:：]\s*$"
 )
 _NEGATION = re.compile(
     r"(?:\bnot|\bno longer|\bnon-?|\bnever|\bneither|\bnor|\bwithout|\bisn't|\baren't|\bwasn't|\bformerly|\bpreviously|"
@@ -59,6 +59,24 @@ _HINTS = Hints(
     "конфиденц", "служебн", "секрет", "public", "öffentlich", "declassified", "release", "秘", "密", "机", "機", "内部", "公开",
     "سري", "סודי", "비", "기밀",
 )  # fmt: skip
+_LEVEL_HINTS = Hints(
+    "classification",
+    "security",
+    "sensitivity",
+    "data class",
+    "marking",
+    "einstufung",
+    "密级",
+    "x-classification",
+)
+_LEVELS = re.compile(
+    r"(?<![^\W_])(?:classification|security level|sensitivity|data class|marking|einstufung|密级)\s*(?:level|label)?\s*[:：]\s*"
+    r"(secret|internal|private|personal|sensitive|general)(?=[ \t]*(?:[\r\n\t;,.()/\\-]|$))"
+)
+_EVERYDAY = {
+    "secret": ("MARK_SECRET", 0.85), "internal": ("MARK_CONFIDENTIAL", 0.75), "private": ("MARK_CONFIDENTIAL", 0.75),
+    "personal": ("MARK_CONFIDENTIAL", 0.7), "sensitive": ("MARK_CONFIDENTIAL", 0.75), "general": ("MARK_PUBLIC", 0.4),
+}  # fmt: skip
 _LEVEL = {
     "secret": ("MARK_SECRET", 0.9),
     "confidential": ("MARK_CONFIDENTIAL", 0.85),
@@ -68,6 +86,7 @@ _LEVEL = {
 
 def detect(passage: Passage) -> Iterator[Finding]:
     """Yield the marks of a page; a denied one has the stance ``negated``."""
+    yield from _labelled(passage)
     for match in passage.matches(_MARK, passage.windows(_HINTS, 40, 60)):
         start, end = match.span()
         level = match.lastgroup or "confidential"
@@ -93,12 +112,21 @@ def detect(passage: Passage) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def _labelled(passage: Passage) -> Iterator[Finding]:
+    """Yield levels whose names are everyday words, which count only as the whole value of a label."""
+    for match in passage.matches(_LEVELS, passage.windows(_LEVEL_HINTS, 0, 60)):
+        kind, weight = _EVERYDAY[match[1]]
+        yield passage.finding("mark.label", kind, "mark", *match.span(1), context="label", weight=weight)
+
+
 def _form(passage: Passage, start: int, end: int) -> str | None:
     """Say why a passage counts as a mark: ``label``, ``line`` or ``capitals``; None: running text."""
     text = passage.folded
     before, after = text[max(0, start - _LINE) : start], text[end : end + _LINE]
     left = re.split(r"[\n\r\t]", before)[-1]
     right = re.split(r"[\n\r\t]", after, maxsplit=1)[0]
+    if passage.is_metadata and not left and not right:
+        return "label"
     if _LABEL.search(passage.lower, max(0, start - 60), start):
         return "label"
     value = text[start:end]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from millrace.workloads.documents.document import Finding, Page, Verdict
+from millrace.workloads.documents.document import METADATA, Finding, Page, Verdict
 
 _FOLD_CODES = {
     **{0xFF01 + i: 0x21 + i for i in range(94)},  # full-width forms
@@ -99,6 +99,11 @@ class Passage:
         self._longest = max(map(len, words), default=0)
         self._leads = frozenset(["", *[word[:_SHORT] for word in words], *[word[:_LONG] for word in words]])
         return self._leads
+
+    @property
+    def is_metadata(self) -> bool:
+        """Whether it is what a file says of itself, in lines of a name and tab-separated values."""
+        return self.page == METADATA
 
     @property
     def longest(self) -> int:

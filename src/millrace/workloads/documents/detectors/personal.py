@@ -140,6 +140,9 @@ _NAMES = (
     (Hints("my name is", "i am called", "signed by", "dear "), 0, 100, _NAME_INTRO, 0.5),
     (Hints("mr", "mrs", "ms", "miss", "dr"), 0, 80, _NAME_TITLE, 0.45),
 )  # fmt: skip
+_AUTHOR = re.compile(
+    r"(?m)^(Author|Last modified by|Manager|Artist|XPAuthor|Caption writer|Credit):\t([^\n\t]*[^\W\d_][^\n\t]*)"
+)
 _NOT_NAMES = re.compile(r"(?i)\b(?:company|inc|llc|ltd|gmbh|corp|university|department|address|date|phone|number|check|"
                         r"submit|file|title|sir|madam|customer|team|all|colleagues?|hiring|email|state|city)\b")  # fmt: skip
 _MRN = re.compile(r"(?<!\w)(?i:medical record (?:no\.?|number|#)|mrn|patient id|patient (?:no\.?|number))[ \t]*[:#]?[ \t]*"
@@ -184,6 +187,8 @@ def detect(passage: Passage) -> Iterator[Finding]:
     """Yield the personal data of a page."""
     yield from _emails(passage)
     yield from _names(passage)
+    if passage.is_metadata:
+        yield from _authors(passage)
     yield from _health(passage)
     if passage.has_digits:
         yield from _births(passage)
@@ -324,6 +329,13 @@ def _names(passage: Passage) -> Iterator[Finding]:
                 yield passage.finding("personal.person", "PERSON", "personal", match.start(1), match.end(1),
                                       context=" ".join(match[0][: match.start(1) - match.start()].split()) or None,
                                       weight=weight)  # fmt: skip
+
+
+def _authors(passage: Passage) -> Iterator[Finding]:
+    """Yield who wrote, changed or manages a file; weak, for it may be a program or an account."""
+    for match in _AUTHOR.finditer(passage.text):
+        yield passage.finding("personal.author", "PERSON", "personal", *match.span(2), context=match[1].lower(),
+                              weight=0.3)  # fmt: skip
 
 
 def _health(passage: Passage) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 from millrace.errors import BadInput
-from millrace.workloads.documents.document import Document
+from millrace.workloads.documents.document import METADATA, METADATA_PART, Document, Page
 from millrace.workloads.documents.extract.collector import Collector
 from millrace.workloads.documents.extract.ocr import Ocr
 from millrace.workloads.documents.extract.sniff import FORMATS, format_of_name, refusal, sniff
@@ -61,6 +61,7 @@ def extract(
         language=tongues.most_common(1)[0][0] if tongues else None,
         embedded=tuple(out.embedded),
         warnings=tuple(out.warnings),
+        metadata=Page(METADATA, "\n".join(out.about), METADATA_PART) if out.about else None,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -10,6 +10,7 @@ from typing import Protocol
 from millrace.errors import BadInput
 from millrace.workloads.documents.document import Page, Source, Span
 from millrace.workloads.documents.extract.archive import Container
+from millrace.workloads.documents.extract.metadata import noted
 from millrace.workloads.documents.extract.ocr import Ocr
 from millrace.workloads.documents.language import language
 from millrace.workloads.documents.legibility import legibility, letters
@@ -41,6 +42,7 @@ class Collector:
     part: str = ""
     depth: int = 0
     own_pages: int = 0
+    about: list[str] = field(default_factory=list)
     _characters: int = 0
     _ocr_pages: int = 0
 
@@ -98,6 +100,14 @@ class Collector:
             raise BadInput(
                 f"{self.name} has more than {self.limits.max_pages} pages; split it", code="too_large"
             )
+
+    def note(self, fields: Iterable[tuple[str, str]]) -> None:
+        """Keep what the file being read says of itself, below its name if it is embedded."""
+        lines = noted(fields)
+        self._characters += sum(map(len, lines))
+        if lines and self.part:
+            self.about.append(f"[{self.part}]")
+        self.about += lines
 
     def may_ocr(self) -> bool:
         """Take one page from the OCR budget; False, with one warning, when there is none."""

@@ -14,6 +14,7 @@ from typing import Any
 from millrace.errors import BadInput
 from millrace.workloads.documents.extract.archive import Container, attribute, container, local_name
 from millrace.workloads.documents.extract.collector import Collector
+from millrace.workloads.documents.extract.metadata import of_office
 
 _NOTES = {"commentReference": "comments", "footnoteReference": "footnotes", "endnoteReference": "endnotes"}
 _ITEMS = {"comments": "comment", "footnotes": "footnote", "endnotes": "endnote"}
@@ -44,6 +45,7 @@ class _Flow:
 def read(path: Path, name: str, out: Collector) -> None:
     """Read a DOCX, then the files embedded in it, into ``out``."""
     with container(path, name, out.limits) as parts:
+        out.note(of_office(parts))
         main = _main_part(parts, name)
         relations = parts.relations(main)
         flow = _story(parts, main)

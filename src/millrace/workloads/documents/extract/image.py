@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from millrace.errors import BadInput
 from millrace.workloads.documents.document import Span
 from millrace.workloads.documents.extract.collector import Collector
+from millrace.workloads.documents.extract.metadata import of_image
 
 _OCR_SIDE = 3000
 
@@ -18,6 +19,7 @@ _OCR_SIDE = 3000
 def read(path: Path, name: str, out: Collector) -> None:
     """Read a picture as one page into ``out``; boxes are in its pixels, upright."""
     image = open_image(path, name, out.limits.max_pixels)
+    out.note(of_image(path))
     size = (float(image.width), float(image.height))
     index = 0 if out.depth == 0 else None
     if not out.may_ocr():

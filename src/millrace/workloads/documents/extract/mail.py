@@ -13,6 +13,7 @@ from pathlib import Path
 from millrace.errors import BadInput
 from millrace.workloads.documents.extract.collector import Collector
 from millrace.workloads.documents.extract.html import text_of
+from millrace.workloads.documents.extract.metadata import of_mail
 from millrace.workloads.documents.extract.text import decode
 
 _HEADERS = ("From", "To", "Cc", "Bcc", "Reply-To", "Date", "Subject", "Sensitivity", "X-Classification")
@@ -32,6 +33,7 @@ def read(path: Path, name: str, out: Collector) -> None:
         text, images = _body(body, name)
         lines += ["", text]
     out.add("\n".join(lines), images=images)
+    out.note(of_mail(message))
     for number, part in enumerate(message.iter_attachments(), 1):
         _attachment(part, number, out)
 

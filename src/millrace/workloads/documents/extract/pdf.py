@@ -19,6 +19,7 @@ import pypdfium2.raw as raw
 from millrace.errors import BadInput
 from millrace.workloads.documents.document import Box, Page, Source, Span
 from millrace.workloads.documents.extract.collector import Collector
+from millrace.workloads.documents.extract.metadata import of_pdf
 from millrace.workloads.documents.legibility import garbled, letters
 
 _FEW_LETTERS = 25
@@ -60,6 +61,7 @@ def read(path: Path, name: str, out: Collector) -> None:
         for index in range(total):
             _read_page(document, index, form, name, out)
             out.progress((index + 1) / total)
+        out.note(of_pdf(path, document))
         _attachments(document, out)
     finally:
         document.close()

@@ -11,11 +11,13 @@ from typing import Any
 from millrace.errors import BadInput
 from millrace.workloads.documents.extract.archive import Container, attribute, container, local_name
 from millrace.workloads.documents.extract.collector import Collector
+from millrace.workloads.documents.extract.metadata import of_office
 
 
 def read(path: Path, name: str, out: Collector) -> None:
     """Read a PPTX, then the files embedded in it, into ``out``."""
     with container(path, name, out.limits) as parts:
+        out.note(of_office(parts))
         main = next(
             (target for kind, target in parts.relations("/").values() if kind == "officeDocument"),
             "ppt/presentation.xml",

@@ -15,6 +15,7 @@ import python_calamine
 from millrace.errors import BadInput
 from millrace.workloads.documents.extract.archive import Container, container, local_name
 from millrace.workloads.documents.extract.collector import Collector
+from millrace.workloads.documents.extract.metadata import of_office
 
 _MAX_CELLS = 5_000_000
 
@@ -22,6 +23,7 @@ _MAX_CELLS = 5_000_000
 def read(path: Path, name: str, out: Collector) -> None:
     """Read an XLSX, then the files embedded in it, into ``out``."""
     with container(path, name, out.limits) as parts:
+        out.note(of_office(parts))
         parts.check_all()
         extras = _extras(parts)
         try:
