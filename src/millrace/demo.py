@@ -1,7 +1,7 @@
 """``millrace demo``: starts a real server of its own, gives every workload something to do, and shows it.
 
 Each workload brings its own samples and submits them over HTTP by its own contract (``Plugin.demo``).
-From there on all are followed by the canonical jobs API alone.
+From there on all are followed by the Python client. How a job is shown while it runs is the caller's.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx2
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from millrace.client import Job, JobInfo, Millrace
 from millrace.errors import Unavailable
 from millrace.workloads import DemoJob, DemoStand, Plugin
 
 _START_SECONDS = 60.0
-_POLL_SECONDS = 0.2
-_SHOWN_ITEMS = 12
-_FINAL = ("succeeded", "skipped", "failed", "cancelled")
+
+Show = Callable[[Job], None]
+"""Shows a job until it has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,49 +36,70 @@ class Finished:
 
     kind: str
     demo: DemoJob
-    job: dict[str, Any]
-    items: list[dict[str, Any]]
+    info: JobInfo
     seconds: float
-    files: list[Path] = field(default_factory=list)
+    files: list[Path]
 
     @property
-    def well(self) -> bool:
-        """Whether all of it succeeded."""
-        return bool(self.job["state"] == "succeeded" and self.job["counts"]["failed"] == 0)
+    def pace(self) -> str:
+        """How fast it was, by what its pace is measured in."""
+        if self.demo.seconds:
+            return f"{self.demo.seconds / self.seconds:.1f} × real time"
+        return f"{self.info.counts.total / self.seconds:.1f} items/s"
+
+    @property
+    def bytes(self) -> int:
+        """How much was published."""
+        return sum(path.stat().st_size for path in self.files)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for machines."""
+        counts = self.info.counts
+        return {
+            "kind": self.kind,
+            "job": self.info.id,
+            "title": self.demo.title,
+            "state": self.info.state,
+            "items": counts.total,
+            "done": counts.succeeded + counts.skipped,
+            "failed": counts.failed,
+            "seconds": round(self.seconds, 3),
+            "pace": self.pace,
+            "artifacts": [str(path) for path in self.files],
+            "bytes": self.bytes,
+        }
 
 
-def run_demo(plugins: Mapping[str, Plugin], folder: Path, console: Console) -> bool:
-    """Demonstrate these workloads in ``folder``, which must be empty; return whether all went well.
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where the demonstrations take place: a server of their own.
 
-    Samples go to ``samples`` below it, what is made of them to ``results``, and the server keeps its
-    data in ``data`` and its log in ``server.log``.
+    folder   samples go to ``samples`` below it, what is made of them to ``results``; the server keeps its
+             data in ``data`` and its log in ``server.log``.
     """
-    media = folder / "samples"
-    media.mkdir(parents=True)
-    with serve(folder, media, console) as client:
-        finished = []
-        for kind, plugin in plugins.items():
-            if plugin.demo is not None:
-                finished.append(_demonstrate(kind, plugin, client, media, folder / "results", console))
-    console.print(_table(finished))
-    console.print(f"\nWhat was made: [bold]{folder / 'results'}[/]", soft_wrap=True)
-    return all(each.well for each in finished)
+
+    folder: Path
+    url: str
+    process: subprocess.Popen[str]
+    http: httpx2.Client
+    millrace: Millrace
 
 
 @contextmanager
-def serve(folder: Path, media: Path, console: Console) -> Iterator[httpx2.Client]:
-    """Run a server on a free port, with data of its own, and yield a client of it.
+def serve(folder: Path) -> Iterator[Stage]:
+    """Run a server on a free port, with data of its own, in ``folder``, which must be empty.
 
     Settings of the user's own server (environment, ``millrace.yaml``) do not reach it.
 
     Raises:
         Unavailable: it did not start; the message holds the end of its log.
     """
+    (folder / "samples").mkdir(parents=True)
     ours = ("MILLRACE_", "REQUIRE_AUTH", "BEARER_TOKEN", "TMP_DIR", "JOB_TTL_SECONDS")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     log = folder / "server.log"
     command = [sys.executable, "-m", "millrace.cli", "serve", "--host", "127.0.0.1", "--port", "0"]
-    command += ["--data-dir", str(folder / "data"), "--media-root", str(media)]
+    command += ["--data-dir", str(folder / "data"), "--media-root", str(folder / "samples")]
     with (
         log.open("wb") as errors,
         subprocess.Popen(
@@ -87,9 +108,11 @@ def serve(folder: Path, media: Path, console: Console) -> Iterator[httpx2.Client
     ):
         try:
             url = _url(server, log)
-            console.print(f"A server of its own is up at {url} (pages for people: {url}/docs)")
-            with httpx2.Client(base_url=url, timeout=60.0, trust_env=False) as client:
-                yield client
+            with (
+                httpx2.Client(base_url=url, timeout=60.0, trust_env=False) as http,
+                Millrace(url) as millrace,
+            ):
+                yield Stage(folder, url, server, http, millrace)
         finally:
             server.terminate()
 
@@ -111,109 +134,56 @@ def _url(server: subprocess.Popen[str], log: Path) -> str:
     raise Unavailable(f"the server of the demonstration did not start:\n{end}")
 
 
-def _demonstrate(
-    kind: str, plugin: Plugin, client: httpx2.Client, media: Path, results: Path, console: Console
-) -> Finished:
+def demonstrate(stage: Stage, kind: str, plugin: Plugin, console: Console, show: Show) -> Finished:
+    """Let a workload show what it can do; tell the console what comes out."""
     assert plugin.demo is not None
-    folder = media / kind
+    folder = stage.folder / "samples" / kind
     folder.mkdir()
     with console.status(f"{kind}: making samples"):
-        demo = plugin.demo(DemoStand(client, folder))
+        demo = plugin.demo(DemoStand(stage.http, folder))
     console.rule(f"[bold]{kind}[/]: {demo.title}", align="left")
-    started = time.monotonic()
-    job, items = _follow(client, demo.job, console)
-    seconds = time.monotonic() - started
-    for item in items:
-        if item["error"]:
-            console.print(f"[red]{item['name']}: {item['error']['message']}", highlight=False)
+    job = stage.millrace.job(demo.job)
+    show(job)
+    info = job.wait()
     for line in demo.tell() if demo.tell else ():
         console.print(f"  {line}", style="dim", markup=False, highlight=False)
-    files = _download(client, demo.job, items, results / kind)
-    return Finished(kind, demo, job, items, seconds, files)
+    files = job.artifacts.save(stage.folder / "results" / kind)
+    return Finished(kind, demo, info, _seconds(info), files)
 
 
-def _follow(
-    client: httpx2.Client, job_id: str, console: Console
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Show a job's items moving until it has ended; return it, and them."""
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=30),
-        TextColumn("{task.percentage:>3.0f} % {task.fields[phase]}", markup=False),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as bars:
-        tasks: dict[int, TaskID] = {}
-        while True:
-            job = client.get(f"/jobs/{job_id}").raise_for_status().json()
-            items = _items(client, job_id)
-            for item in items[:_SHOWN_ITEMS]:
-                if item["idx"] not in tasks:
-                    tasks[item["idx"]] = bars.add_task(item["name"][-40:], total=1.0, phase="")
-                _show(bars, tasks[item["idx"]], item, len(job["stages"]))
-            if job["state"] in _FINAL:
-                return job, items
-            time.sleep(_POLL_SECONDS)
+def _seconds(info: JobInfo) -> float:
+    """Return how long a job took by the server's own clock: what is shown meanwhile does not count."""
+    begun, ended = info.started_at or info.created_at, info.finished_at
+    return max(0.001, (ended - begun).total_seconds()) if begun and ended else 0.001
 
 
-def _show(bars: Progress, task: TaskID, item: Mapping[str, Any], stages: int) -> None:
-    over = item["state"] in _FINAL
-    done = 1.0 if over else (item["stage"] + item["progress"]) / stages
-    waits = item["state"] == "queued"
-    bars.update(task, completed=done, phase=item["state"] if over or waits else item["phase"])
-    if over:
-        bars.stop_task(task)
-
-
-def _items(client: httpx2.Client, job_id: str) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = []
-    after: int | None = -1
-    while after is not None:
-        page = client.get(f"/jobs/{job_id}/items", params={"after": after, "limit": 1000})
-        answer = page.raise_for_status().json()
-        items += answer["items"]
-        after = answer["next_after"]
-    return items
-
-
-def _download(
-    client: httpx2.Client, job_id: str, items: Sequence[Mapping[str, Any]], folder: Path
-) -> list[Path]:
-    """Save a job's artifacts, a folder an item."""
-    names = {item["idx"]: f"{item['idx']} {Path(item['name']).stem}" for item in items}
-    answer = client.get(f"/jobs/{job_id}/artifacts").raise_for_status().json()
-    saved = []
-    for artifact in answer["artifacts"]:
-        target = folder / names[artifact["item"]] / Path(artifact["name"]).name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with client.stream("GET", artifact["url"]) as body, target.open("wb") as out:
-            body.raise_for_status()
-            for block in body.iter_bytes():
-                out.write(block)
-        saved.append(target)
-    return saved
-
-
-def _table(finished: Sequence[Finished]) -> Table:
-    table = Table(title="Millrace", title_justify="left")
+def table(finished: Sequence[Finished]) -> Table:
+    """Return what became of all, a row each."""
+    made = Table(title="Millrace", title_justify="left")
     for heading in ("workload", "items", "done", "failed", "time", "pace", "artifacts"):
-        table.add_column(heading, justify="left" if heading == "workload" else "right")
+        made.add_column(heading, justify="left" if heading == "workload" else "right")
     for each in finished:
-        counts = each.job["counts"]
-        if each.demo.seconds:
-            pace = f"{each.demo.seconds / each.seconds:.1f} × real time"
-        else:
-            pace = f"{counts['total'] / each.seconds:.1f} items/s"
-        done = counts["succeeded"] + counts["skipped"]
-        size = sum(path.stat().st_size for path in each.files)
-        table.add_row(
+        counts = each.info.counts
+        made.add_row(
             each.kind,
-            str(counts["total"]),
-            f"[green]{done}",
-            f"[red]{counts['failed']}" if counts["failed"] else "0",
+            str(counts.total),
+            f"[green]{counts.succeeded + counts.skipped}",
+            f"[red]{counts.failed}" if counts.failed else "0",
             f"{each.seconds:.1f} s",
-            pace,
-            f"{len(each.files)} ({size / 1e6:.1f} MB)" if each.files else "–",
+            each.pace,
+            f"{len(each.files)} ({each.bytes / 1e6:.1f} MB)" if each.files else "–",
         )
-    return table
+    return made
+
+
+def run_demo(stage: Stage, plugins: Mapping[str, Plugin], console: Console, show: Show) -> list[Finished]:
+    """Demonstrate these workloads one after another, so that each one's pace is its own."""
+    console.print(f"A server of its own is up at {stage.url}", highlight=False)
+    finished = [
+        demonstrate(stage, kind, plugin, console, show)
+        for kind, plugin in plugins.items()
+        if plugin.demo is not None
+    ]
+    console.print(table(finished))
+    console.print(f"\nWhat was made: [bold]{stage.folder / 'results'}[/]", soft_wrap=True, highlight=False)
+    return finished

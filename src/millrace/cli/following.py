@@ -209,6 +209,13 @@ def teller(job: Job, *, as_json: bool) -> Teller:
     return Bars(job) if screen.at_terminal() else Lines(job)
 
 
+def show(job: Job) -> None:
+    """Show a job until it has ended."""
+    with teller(job, as_json=False) as telling:
+        for event in job.watch():
+            telling.tell(event)
+
+
 def follow(job: Job, *, as_json: bool, timeout: float | None, after: int = 0) -> JobInfo:
     """Show a job until it has ended, and then how; return that. Raises typer.Exit on Ctrl-C or timeout."""
     with left_running(job), _time_limit(timeout):

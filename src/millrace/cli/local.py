@@ -6,7 +6,8 @@ Imports are kept inside the commands, so that the server starts, and ``--help`` 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -179,13 +180,17 @@ def demo(
     output: Annotated[
         Path | None, typer.Option(help="An empty or new directory for all of it; default: a temporary one.")
     ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the server running, to look around, until Ctrl-C.")
+    ] = False,
+    as_json: Json = False,
 ) -> None:
-    """Run a batch of each workload through a server of its own, and show what comes out."""
+    """Run a batch of each workload through a server of its own, and show what comes out.
+
+    Ends with 0 when all of it succeeded, with 1 when not.
+    """
     import tempfile
 
-    from rich.console import Console
-
-    from millrace.demo import run_demo
     from millrace.plugins import discover
 
     plugins = {kind: plugin for kind, plugin in discover().items() if plugin.demo is not None}
@@ -197,5 +202,54 @@ def demo(
     if folder.exists() and any(folder.iterdir()):
         raise SettingsError(f"{folder} is not empty; name another directory with --output")
     chosen = {kind: plugin for kind, plugin in plugins.items() if not kinds or kind in kinds}
-    if not run_demo(chosen, folder, Console()):
+    with _ends_on_sigterm():
+        _demonstrate(chosen, folder, keep=keep, as_json=as_json)
+
+
+def _demonstrate(plugins: Mapping[str, Plugin], folder: Path, *, keep: bool, as_json: bool) -> None:
+    from rich.console import Console
+
+    from millrace.cli.following import show
+    from millrace.client import Job
+    from millrace.demo import run_demo, serve
+
+    # JSON has stdout for itself, and goes without the show.
+    console = Console(stderr=as_json)
+
+    def quiet(job: Job) -> None:
+        job.wait()
+
+    with serve(folder) as stage:
+        try:
+            finished = run_demo(stage, plugins, console, quiet if as_json else show)
+        except KeyboardInterrupt:
+            typer.echo("\nThe demonstration was stopped, and its server with it.", err=True)
+            raise typer.Exit(ends.INTERRUPTED) from None
+        well = all(each.info.well for each in finished)
+        if as_json:
+            screen.write_json(
+                {"url": stage.url, "well": well, "workloads": [each.as_json() for each in finished]}
+            )
+        if keep:
+            told = f"\nThe server goes on; its dashboard is at {stage.url}/  Ctrl-C ends it."
+            typer.echo(told, err=as_json)
+            sys.stdout.flush()
+            with suppress(KeyboardInterrupt):
+                stage.process.wait()
+    if not well:
         raise typer.Exit(ends.FAILED)
+
+
+@contextmanager
+def _ends_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does, so that it takes the server it started with it."""
+    import signal
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
