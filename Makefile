@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml requirements.lock
 serve: setup  ## Run the server; options: make serve ARGS="--port 9000 --media-root /srv/media"
 	$(BIN)/millrace serve $(ARGS)
 
-demo: setup  ## See it work: a batch of each workload through a server of its own
+demo: setup  ## See it work: a batch of each workload; ARGS=--keep leaves the server running
 	$(BIN)/millrace demo $(ARGS)
 
 docs: $(BIN)/mkdocs  ## Build the documentation into site/; a broken link fails
