@@ -44,8 +44,12 @@ lint: setup  ## Check style and formatting
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 
-types: setup  ## Check types
+types: setup  ## Check types, those of the dashboard's scripts too where npm is there
 	$(BIN)/python -m mypy
+	@if command -v npm >/dev/null; then \
+	  cd tools/types && npm ci --silent --no-audit --no-fund && npm run --silent check && \
+	  echo "tsc: no issues found"; \
+	else echo "npm is not there: the dashboard's scripts are not checked"; fi
 
 check: lint types test  ## All that a change must pass
 
@@ -62,4 +66,4 @@ $(VENV)/bin/uv:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
 clean:  ## Remove .venv and what tools leave behind
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis htmlcov .coverage dist build site
+	rm -rf $(VENV) tools/types/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis htmlcov .coverage dist build site

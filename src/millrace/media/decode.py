@@ -44,6 +44,12 @@ _GATHERED = 16384
 
 _ABSOLUTE_CLOCKS = ("matroska", "mov")
 
+_SEEKABLE = ("wav", "flac", "matroska", "mov", "ogg")
+"""Containers whose timestamps are right after a jump. In others (MP3) they are guessed from the bit rate."""
+
+_RUN_UP = 1.0
+"""Seconds before the wanted start at which decoding begins: codecs with a memory need some frames."""
+
 
 class AudioDecoder:
     """Decodes one audio stream of a file; iterate over it for blocks, once.
@@ -65,8 +71,9 @@ class AudioDecoder:
         channel: int | None = None,
         block: float = 1.0,
         max_seconds: float = MAX_SECONDS,
+        start: float = 0.0,
     ) -> None:
-        """Open the file and decode its first frame.
+        """Open the file and decode its first frame; ``start``, in seconds, leaves out what comes before.
 
         ``rate`` None keeps the stream's own; ``stream`` counts the audio streams from 0 (None: the
         first); ``block`` is in seconds. One channel is a level-keeping mix of all, or the one that
@@ -88,7 +95,10 @@ class AudioDecoder:
             self._container: InputContainer = self._stack.enter_context(open_media(self.path))
             info = describe(self._container, self.path)
             self.stream: AudioInfo = info.stream(stream)
-            self._origin = self._clock_zero(info.container)
+            self._start = start
+            self._origin = self._clock_zero(info.container) + start
+            if start > _RUN_UP and info.container in _SEEKABLE:
+                self._container.seek(round((self._origin - _RUN_UP) * 1e6))
             self._frames = self._decode_frames()
             first = next(self._frames, None)
             if first is None:
@@ -156,10 +166,15 @@ class AudioDecoder:
                 self.fraction = min(1.0, packet.pos / self._size)
             try:
                 for frame in packet.decode():
-                    if frame.samples > 0 and frame.sample_rate > 0:
+                    if frame.samples > 0 and frame.sample_rate > 0 and not self._before_start(frame):
                         yield frame
             except (av.FFmpegError, ValueError):
                 self.damaged += 1
+
+    def _before_start(self, frame: AudioFrame) -> bool:
+        if not self._start or frame.time is None:
+            return False
+        return bool(frame.time + frame.samples / frame.sample_rate <= self._origin)
 
     def _packets(self) -> Iterator[Packet[AudioStream]]:
         import av

@@ -20,6 +20,7 @@ from millrace.server import (
     notifications,
     presets,
     schedules,
+    sound,
     watches,
     workloads,
 )
@@ -69,6 +70,7 @@ def create_app(services: Services, plugins: Mapping[str, Plugin]) -> FastAPI:
         downloads.router(services),
         jobs.router(services, words),
         media.router(services),
+        sound.router(services),
         workloads.router(services),
         presets.router(services),
         schedules.router(services),

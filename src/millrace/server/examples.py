@@ -590,3 +590,15 @@ SWITCH_WATCH: dict[str, Any] = {
 DELETE_WATCH: dict[str, Any] = {
     "responses": {**_answer({"message": "Watch deleted", "id": _WATCH["id"]}), **_NO_WATCH, **_SET_WATCH}
 }
+INPUT: dict[str, Any] = {
+    "responses": {
+        200: {"description": "The file", "content": {"application/octet-stream": {"example": "RIFF…"}}},
+        **_problem(404, "item 0 has no recording 'dub'; there are: input", "not_found"),
+    }
+}
+SOUND: dict[str, Any] = {
+    "responses": {
+        **_answer({"seconds": 11.65, "span": 0.01, "peaks": [0, 2, 31, 58, 44, 12]}),
+        **_problem(400, "talk.mp3 is not an audio or video file that can be read", "bad_audio"),
+    }
+}

@@ -65,12 +65,11 @@ class DemoJob:
 class FormField:
     """One option in the dashboard's form for new jobs.
 
-    name      where its value goes: dots lead into objects (``tasks.asr``).
+    name      where its value goes in the job's options: dots lead into objects (``tasks.asr``).
     kind      ``flag``, ``choice`` (one of ``choices``), ``several`` (any of them), ``number`` or ``text``;
               ``words`` is text that becomes a list, split at commas.
     choices   value and label.
-    default   what is chosen at first; it is sent too.
-    target    ``options`` of the job, or the ``input`` of each of its items.
+    default   what is chosen at first. What is left at None or empty is not sent.
     """
 
     name: str
@@ -79,7 +78,6 @@ class FormField:
     choices: tuple[tuple[str, str], ...] = ()
     default: Any = None
     help: str = ""
-    target: Literal["options", "input"] = "options"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +91,7 @@ class Face:
     fields     the options in its form.
     folder     a directory with its own templates and files. ``item.html`` is shown for an item, with what
                ``item`` returns; ``system.html`` on the page System. Scripts and styles there (``*.js``,
-               ``*.css``) are served below ``{{ own }}``; the script ``item.js`` and the style ``item.css``
+               ``*.css``) are served below the dashboard's own; ``item.js`` and ``item.css``
                are loaded with ``item.html``.
     item       gathers what ``item.html`` shows, from the services, the job, the item and its artifacts.
     summary    one line about what came out of an item, for lists; empty: nothing to say yet.

@@ -31,6 +31,7 @@ TEXT = [
 MARKS = [
     *(("edge", ground) for ground in ("ground", "surface", "raised")),
     *((state, ground) for state in STATES for ground in ("surface", "ground")),
+    *((mark, "paper") for mark in ("mark", "mark-bad", "mark-here")),
     *((state, "todo") for state in ("succeeded", "running", "failed", "skipped")),
 ]
 """Borders of controls, bars and dots, and what is beside them: at least 3."""

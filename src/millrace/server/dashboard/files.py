@@ -43,9 +43,9 @@ class Files:
             digest.update(name.encode() + b"\0" + self._files[name].read_bytes() + b"\0")
         self.base = f"/ui/static/{digest.hexdigest()[:16]}"
 
-    def has(self, name: str) -> bool:
-        """Whether there is a file of this name below ``base``."""
-        return name in self._files
+    def address(self, name: str) -> str | None:
+        """Return where a file is served; None where there is none of this name."""
+        return f"{self.base}/{name}" if name in self._files else None
 
     def router(self) -> APIRouter:
         """Return the route that serves them; an older digest gets the newest file, not to be kept."""

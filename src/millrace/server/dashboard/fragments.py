@@ -66,8 +66,14 @@ def router(services: Services, renderer: Renderer, pulse: Pulse) -> APIRouter:
     async def item_head(request: Request, job_id: JobId, idx: Index) -> Response:
         job, item = await engine.job(job_id), await engine.item(job_id, idx)
         runs = await engine.runs(job_id, idx)
+        files = views.shown_artifacts(await engine.artifacts(job_id, idx))
         return renderer.page(
-            request, "part/item_head.html", job=job, item=item, timeline=views.timeline(runs)
+            request,
+            "part/item_head.html",
+            job=job,
+            item=item,
+            files=len(files),
+            timeline=views.timeline(runs),
         )
 
     return api

@@ -65,10 +65,12 @@ def router(services: Services, renderer: Renderer, pulse: Pulse) -> APIRouter:
             template if own else "item.html",
             job=found,
             item=one,
-            artifacts=views.shown_artifacts(artifacts),
+            artifacts=(shown := views.shown_artifacts(artifacts)),
+            files=len(shown),
             timeline=views.timeline(runs),
             has_own=bool(own),
-            own_files=f"{renderer.files.base}/{found.kind}",
+            own_style=renderer.files.address(f"{found.kind}/item.css") if own else None,
+            own_script=renderer.files.address(f"{found.kind}/item.js") if own else None,
             **own,
         )
 

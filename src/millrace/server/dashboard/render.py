@@ -58,6 +58,8 @@ class Renderer:
             "count": words.count,
             "plural": words.plural,
             "moment": words.moment,
+            "clock": words.clock,
+            "date": words.date,
         }
         self._environment.filters.update(filters)
         self._environment.globals.update(
@@ -71,6 +73,7 @@ class Renderer:
             summary_of=self.summary_of,
             guarded=services.settings.require_auth,
             steps_of=views.steps,
+            shown_name=views.shown_name,
             public=public,
             rows=views.ROWS,
         )

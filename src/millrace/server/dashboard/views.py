@@ -215,6 +215,11 @@ def _here(item: Item) -> str:
     return item.state.value
 
 
+def shown_name(item: Item) -> str:
+    """Return an item's name as a heading: of a path its last part."""
+    return item.name.rstrip("/").rpartition("/")[2] or item.name or f"Item {item.idx}"
+
+
 async def last_events(engine: Engine, job: Job, number: int) -> list[Event]:
     """Return the last lines of a job's log, newest first."""
     found = await engine.events(job.id, after=max(0, job.last_event - number), limit=number)

@@ -35,6 +35,18 @@ def span(seconds: float | None) -> str:
     return f"{days} d {rest // 3600} h" if rest >= 3600 else f"{days} d"
 
 
+def clock(seconds: float) -> str:
+    """Write a place in a recording.
+
+    >>> clock(0), clock(75.4), clock(3725)
+    ('0:00', '1:15', '1:02:05')
+    """
+    whole = int(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+    return f"{whole // 60}:{whole % 60:02}"
+
+
 def size(number: float | None) -> str:
     """Write a number of bytes.
 
@@ -73,10 +85,15 @@ def moment(at: float | None, style: str = "ago") -> Markup:
     text = span(max(0.0, passed)) if style == "for" else told(passed)
     return Markup('<time datetime="{}" title="{}" data-{}>{}</time>').format(
         stamp.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        stamp.strftime("%Y-%m-%d %H:%M:%S UTC"),
+        date(at),
         style,
         text,
     )
+
+
+def date(at: float) -> str:
+    """Write a time in full."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def told(passed: float) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from millrace.engine.model import NewJob
 from millrace.engine.workload import Stage, Workload
 from millrace.errors import InvalidRequest
-from millrace.workloads import Plugin
+from millrace.workloads import Face, Plugin
 from millrace.workloads.documents.settings import DocumentSettings
 
 if TYPE_CHECKING:
@@ -98,6 +98,12 @@ def _doctor(settings: Any, models_dir: Path) -> list[tuple[str, bool, str]]:
     return doctor(settings)
 
 
+def _face() -> Face:
+    from millrace.workloads.documents.face import FACE
+
+    return FACE
+
+
 def _demo(stand: DemoStand) -> DemoJob:
     from millrace.workloads.documents.demo import demo
 
@@ -117,4 +123,5 @@ plugin = Plugin(
     commands=_commands,
     doctor=_doctor,
     demo=_demo,
+    face=_face,
 )

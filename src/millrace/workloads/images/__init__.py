@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from millrace.engine.workload import Retry, Stage, Workload
-from millrace.workloads import DemoJob, DemoStand, Plugin
+from millrace.workloads import DemoJob, DemoStand, Face, Plugin
 from millrace.workloads.images.settings import ImagesSettings
 from millrace.workloads.images.view import WORDS
 
@@ -78,6 +78,12 @@ def _doctor(settings: ImagesSettings, models_dir: Path) -> list[tuple[str, bool,
     return doctor(settings)
 
 
+def _face() -> Face:
+    from millrace.workloads.images.face import FACE
+
+    return FACE
+
+
 def _demo(stand: DemoStand) -> DemoJob:
     from millrace.workloads.images.demo import demo
 
@@ -98,4 +104,5 @@ plugin = Plugin(
     commands=_commands,
     doctor=_doctor,
     demo=_demo,
+    face=_face,
 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from millrace.engine.model import Job, NewJob, Notification
 from millrace.engine.workload import Retry, Stage, Workload
-from millrace.workloads import DemoJob, DemoStand, Plugin
+from millrace.workloads import DemoJob, DemoStand, Face, Plugin
 from millrace.workloads.sync.settings import SyncSettings
 
 if TYPE_CHECKING:
@@ -115,6 +115,12 @@ def _doctor(settings: Any, models_dir: Path) -> list[tuple[str, bool, str]]:
     return lines
 
 
+def _face() -> Face:
+    from millrace.workloads.sync.face import FACE
+
+    return FACE
+
+
 def _demo(stand: DemoStand) -> DemoJob:
     from millrace.workloads.sync.demo import demo
 
@@ -136,4 +142,5 @@ plugin = Plugin(
     commands=_commands,
     doctor=_doctor,
     demo=_demo,
+    face=_face,
 )

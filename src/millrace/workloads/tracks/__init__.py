@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from millrace.engine.workload import Retry, Stage, Workload
-from millrace.workloads import Plugin
+from millrace.workloads import Face, Plugin
 from millrace.workloads.tracks.settings import TracksSettings
 
 if TYPE_CHECKING:
@@ -76,6 +76,12 @@ def _commands() -> typer.Typer:
     return app
 
 
+def _face() -> Face:
+    from millrace.workloads.tracks.face import FACE
+
+    return FACE
+
+
 def _demo(stand: DemoStand) -> DemoJob:
     from millrace.workloads.tracks.demo import demo
 
@@ -117,4 +123,5 @@ plugin = Plugin(
     commands=_commands,
     doctor=_doctor,
     demo=_demo,
+    face=_face,
 )

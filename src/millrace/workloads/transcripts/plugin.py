@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from millrace.engine.workload import Retry, Stage, Workload
 from millrace.errors import SettingsError
-from millrace.workloads import DemoJob, DemoStand, Plugin
+from millrace.workloads import DemoJob, DemoStand, Face, Plugin
 from millrace.workloads.transcripts import separators
 from millrace.workloads.transcripts.recognisers import RECOGNISERS, RecogniserSpec, check
 from millrace.workloads.transcripts.settings import TranscriptsSettings
@@ -93,6 +93,12 @@ def doctor(settings: TranscriptsSettings, models_dir: Path) -> list[tuple[str, b
     return lines + separators.doctor(settings.separation, models_dir)
 
 
+def _face() -> Face:
+    from millrace.workloads.transcripts.face import FACE
+
+    return FACE
+
+
 def _demo(stand: DemoStand) -> DemoJob:
     from millrace.workloads.transcripts.demo import demo
 
@@ -110,4 +116,5 @@ plugin = Plugin(
     prepare=prepare,
     doctor=doctor,
     demo=_demo,
+    face=_face,
 )

@@ -76,12 +76,53 @@ export function actions() {
     const target = event.target instanceof Element ? event.target.closest("button") : null;
     if (target && ["post", "delete", "patchJson"].some((name) => name in target.dataset)) press(target);
   });
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (form instanceof HTMLFormElement && form.dataset.answer) {
+      event.preventDefault();
+      answer(form, form.dataset.answer);
+    }
+  });
   document.addEventListener("change", (event) => {
     const target = event.target;
     if (target instanceof HTMLSelectElement && target.dataset.patch) {
       run(target, "PATCH", target.dataset.patch, { [target.dataset.field ?? ""]: target.value });
     }
   });
+}
+
+/**
+ * Ask what a form asks, and show the answer's fields below it.
+ * @param {HTMLFormElement} form
+ * @param {string} address
+ */
+async function answer(form, address) {
+  const place = /** @type {HTMLElement | null} */ (form.parentElement?.querySelector("[data-answer-here]"));
+  if (!place) return;
+  const query = new URLSearchParams();
+  for (const [name, value] of new FormData(form)) query.append(name, String(value));
+  try {
+    const found = await ask("GET", `${address}?${query}`);
+    place.replaceChildren(...Object.entries(found).map(([name, value]) => line(name.replaceAll("_", " "), value)));
+  } catch (error) {
+    place.replaceChildren(line("refused", error instanceof Error ? error.message : String(error)));
+  }
+  place.hidden = false;
+}
+
+/**
+ * @param {string} name
+ * @param {unknown} value
+ */
+function line(name, value) {
+  const row = document.createElement("div");
+  const term = document.createElement("dt");
+  const description = document.createElement("dd");
+  term.textContent = name;
+  if (value === true || value === false) description.textContent = value ? "yes" : "no";
+  else description.textContent = value === null ? "–" : typeof value === "object" ? JSON.stringify(value) : String(value);
+  row.append(term, description);
+  return row;
 }
 
 /** @param {HTMLButtonElement} button */
