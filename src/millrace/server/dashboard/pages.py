@@ -88,6 +88,9 @@ def router(services: Services, renderer: Renderer, pulse: Pulse) -> APIRouter:
             faces={name: renderer.face(name) for name in sorted(engine.workloads)},
             roots=roots,
             limits=limits,
+            targets=list(services.settings.notify.targets)
+            if services.settings.notify.per_job != "off"
+            else [],
         )
 
     @api.get("/ui/system")

@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from pydantic import BaseModel, SecretStr
 
 from millrace import doctor
 from millrace.engine.deliveries import DeliveryQuery
+from millrace.engine.notifications import NOTIFY
 from millrace.engine.schedules import upcoming
 from millrace.engine.webhooks import WEBHOOK
 from millrace.models import list_models
+from millrace.notify import masked
 from millrace.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,6 +60,11 @@ async def gather(services: Services, renderer: Renderer) -> dict[str, Any]:
         "settings": list(in_force(settings, services.plugins)),
         "schedules": [(schedule, upcoming(schedule, 3, now)) for schedule in schedules],
         "deliveries": await services.deliveries.list(DeliveryQuery(channel=WEBHOOK, limit=_DELIVERIES)),
+        "notifications": [
+            (told, masked(told.to), orjson.loads(told.body)["title"])
+            for told in await services.deliveries.list(DeliveryQuery(channel=NOTIFY, limit=_DELIVERIES))
+        ],
+        "targets": list(settings.notify.targets),
         "started_at": services.started_at,
         "panels": [
             f"{kind}/system.html" for kind in services.engine.workloads if renderer.has(f"{kind}/system.html")

@@ -364,6 +364,8 @@ class NewJob extends HTMLElement {
       if (!Number.isInteger(number) || number < 1) throw new Error("Items at once must be a whole number from 1 up.");
       job.parallelism = number;
     }
+    const told = [...this.querySelectorAll("[data-notify] input")].filter((box) => box instanceof HTMLInputElement && box.checked);
+    if (told.length) job.notify = told.map((box) => /** @type {HTMLInputElement} */ (box).value);
     if (field("callback")) job.callbacks = [{ url: field("callback") }];
     return { job, files };
   }
