@@ -215,7 +215,9 @@ def test_pairs_for_sync(server: LiveServer, look: Looker, tmp_path: Path) -> Non
     for name in ("m1.wav", "m2.wav", "d1.wav"):
         (tmp_path / name).write_text(name)
     page = look.open(f"{server.url}/ui/new?kind=sync")
-    page.get_by_label("Choose masters", exact=True).set_input_files([tmp_path / "m2.wav", tmp_path / "m1.wav"])
+    page.get_by_label("Choose masters", exact=True).set_input_files(
+        [tmp_path / "m2.wav", tmp_path / "m1.wav"]
+    )
     page.get_by_label("Choose dubs", exact=True).set_input_files(tmp_path / "d1.wav")
     expect(page.locator("[data-sum]")).to_contain_text("1 pair, 12 B to upload; 1 masters without a dub")
     expect(page.locator(".chosen-list")).to_contain_text("d1.wav against m1.wav")
