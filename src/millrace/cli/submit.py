@@ -89,7 +89,8 @@ def submit(
     ] = None,
     notify: Annotated[
         list[str] | None,
-        typer.Option(metavar="URL", help="Tell there when it has ended: an Apprise URL; several times.",
+        typer.Option(metavar="TARGET",
+                     help="Tell them at its end: a target of the server, or an Apprise URL; several times.",
                      rich_help_panel=THEN),
     ] = None,
     callback: Annotated[

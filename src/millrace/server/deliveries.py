@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import orjson
@@ -17,23 +18,49 @@ from millrace.server.services import Services
 DeliveryId = Annotated[str, Path(max_length=64)]
 
 
+Job = Annotated[str | None, Query(max_length=128, description="of one job only")]
+Limit = Annotated[int, Query(ge=1, le=1000)]
+Before = Annotated[int | None, Query(ge=1, lt=2**62, description="`next_before` of the page before")]
+
+
+def fate(delivery: Delivery) -> dict[str, Any]:
+    """Return what has become of a delivery, of whatever channel."""
+    return {
+        "state": delivery.state,
+        "attempts": delivery.attempts,
+        "next_at": rfc3339(delivery.next_at),
+        "error": delivery.error,
+        "created_at": rfc3339(delivery.created_at),
+        "updated_at": rfc3339(delivery.updated_at),
+        "finished_at": rfc3339(delivery.finished_at),
+    }
+
+
+async def page_of(
+    services: Services,
+    channel: str,
+    job: str | None,
+    state: DeliveryState | None,
+    limit: int,
+    before: int | None,
+) -> tuple[Sequence[Delivery], int | None]:
+    """Return a page of a channel's deliveries, newest first, and where the next one begins."""
+    query = DeliveryQuery(channel=channel, job=job, state=state, limit=limit + 1, before=before)
+    found = await services.deliveries.list(query)
+    return found[:limit], found[limit - 1].seq if len(found) > limit else None
+
+
 def delivery_row(delivery: Delivery) -> dict[str, Any]:
-    """Return a delivery as the API writes it, without its body."""
+    """Return a webhook as the API writes it, without its body."""
     return {
         "id": delivery.id,
         "job": delivery.job,
         "kind": delivery.kind,
         "url": delivery.to,
         "event": delivery.event,
-        "state": delivery.state,
-        "attempts": delivery.attempts,
-        "next_at": rfc3339(delivery.next_at),
         "status": delivery.status,
-        "error": delivery.error,
         "response": delivery.response,
-        "created_at": rfc3339(delivery.created_at),
-        "updated_at": rfc3339(delivery.updated_at),
-        "finished_at": rfc3339(delivery.finished_at),
+        **fate(delivery),
     }
 
 
@@ -44,18 +71,11 @@ def router(services: Services) -> APIRouter:
 
     @api.get("", summary="Webhooks, newest first", **examples.DELIVERIES)
     async def list_deliveries(
-        job: Annotated[str | None, Query(max_length=128, description="of one job only")] = None,
-        state: DeliveryState | None = None,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-        before: Annotated[
-            int | None, Query(ge=1, lt=2**62, description="`next_before` of the page before")
-        ] = None,
+        job: Job = None, state: DeliveryState | None = None, limit: Limit = 50, before: Before = None
     ) -> Response:
         """List what was told to whom, what they answered, and when the next attempt is due."""
-        query = DeliveryQuery(channel=WEBHOOK, job=job, state=state, limit=limit + 1, before=before)
-        found = await deliveries.list(query)
-        more = found[limit - 1].seq if len(found) > limit else None
-        return json_reply({"deliveries": [delivery_row(d) for d in found[:limit]], "next_before": more})
+        found, more = await page_of(services, WEBHOOK, job, state, limit, before)
+        return json_reply({"deliveries": [delivery_row(d) for d in found], "next_before": more})
 
     @api.get("/{delivery_id}", summary="One webhook, with its body", **examples.DELIVERY)
     async def delivery(delivery_id: DeliveryId) -> Response:

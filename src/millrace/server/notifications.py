@@ -6,15 +6,16 @@ import asyncio
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from millrace.engine.deliveries import Delivery, DeliveryQuery, DeliveryState
+from millrace.engine.deliveries import Delivery, DeliveryState
 from millrace.engine.notifications import NOTIFY
 from millrace.notify import masked
 from millrace.server import examples
-from millrace.server.replies import json_reply, rfc3339
+from millrace.server.deliveries import Before, Job, Limit, fate, page_of
+from millrace.server.replies import json_reply
 from millrace.server.services import Services
 from millrace.server.submission import check_notify
 
@@ -39,13 +40,7 @@ def notification_row(delivery: Delivery) -> dict[str, Any]:
         "target": masked(delivery.to),
         "event": delivery.event,
         "title": message["title"],
-        "state": delivery.state,
-        "attempts": delivery.attempts,
-        "next_at": rfc3339(delivery.next_at),
-        "error": delivery.error,
-        "created_at": rfc3339(delivery.created_at),
-        "updated_at": rfc3339(delivery.updated_at),
-        "finished_at": rfc3339(delivery.finished_at),
+        **fate(delivery),
     }
 
 
@@ -56,18 +51,11 @@ def router(services: Services) -> APIRouter:
 
     @api.get("", summary="Notifications, newest first", **examples.NOTIFICATIONS)
     async def list_notifications(
-        job: Annotated[str | None, Query(max_length=128, description="of one job only")] = None,
-        state: DeliveryState | None = None,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-        before: Annotated[
-            int | None, Query(ge=1, lt=2**62, description="`next_before` of the page before")
-        ] = None,
+        job: Job = None, state: DeliveryState | None = None, limit: Limit = 50, before: Before = None
     ) -> Response:
         """List who was told what, and when the next attempt is due; ``targets`` are the names there are."""
-        query = DeliveryQuery(channel=NOTIFY, job=job, state=state, limit=limit + 1, before=before)
-        found = await deliveries.list(query)
-        more = found[limit - 1].seq if len(found) > limit else None
-        rows = [notification_row(delivery) for delivery in found[:limit]]
+        found, more = await page_of(services, NOTIFY, job, state, limit, before)
+        rows = [notification_row(delivery) for delivery in found]
         targets = list(services.settings.notify.targets)
         return json_reply({"notifications": rows, "next_before": more, "targets": targets})
 
