@@ -121,7 +121,7 @@ def _run(server: LiveServer, bodies: list[bytes]) -> None:
     jobs = [server.client.post("/api/v1/batch", content=b, headers=headers).json()["job_id"] for b in bodies]
     for job in jobs:
         while server.client.get(f"/jobs/{job}").json()["state"] not in ("succeeded", "failed"):
-            time.sleep(0.1)
+            time.sleep(0.2)
 
 
 class ExifTool:

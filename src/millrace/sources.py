@@ -105,15 +105,23 @@ def _localise(ctx: StageContext, reference: Mapping[str, Any], progress: FetchPr
     folder = ctx.workdir / "input"
     folder.mkdir(parents=True, exist_ok=True)
     if kind == "upload":
-        try:
-            stored = ctx.local(str(reference["key"]), f"input/{name}")
-            return _named(stored, folder / name)
-        except (NotFound, InvalidRequest) as error:
-            raise BadInput(f"the upload {name!r} is no longer there", code="input_missing") from error
+        return _named(uploaded(ctx, reference), folder / name)
     if kind == "url":
         policy = fetch.FetchPolicy.of(ctx.site.get("fetch", {}))
         return fetch.fetch(str(reference["url"]), folder / name, policy, progress=progress).path
     raise BadInput(f"an input of kind {kind!r} is not known", code="bad_input")
+
+
+def uploaded(ctx: StageContext, reference: Mapping[str, Any]) -> Path:
+    """Return a local file of an upload, under whatever name the store has it. It must not be written to.
+
+    BadInput when it is gone.
+    """
+    name = plain_name(str(reference.get("name") or "input"))
+    try:
+        return ctx.local(str(reference["key"]), f"input/{name}")
+    except (NotFound, InvalidRequest) as error:
+        raise BadInput(f"the upload {name!r} is no longer there", code="input_missing") from error
 
 
 def _named(stored: Path, wanted: Path) -> Path:

@@ -10,7 +10,7 @@ import shutil
 import stat
 import uuid
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -216,12 +216,15 @@ class DirectoryBlobs:
 
     def _flush_all(self, paths: Collection[str]) -> None:
         """Flush files and directories side by side: a disk takes many at once for the price of one."""
-        if len(paths) < 2:
-            for path in paths:
-                _flush(path)
-        else:
-            for _ in self._flushers.map(_flush, paths):
-                pass
+        first, *others = paths or ("",)
+        abreast = [self._flushers.submit(_flush, path) for path in others]
+        try:
+            if first:
+                _flush(first)
+        finally:
+            wait(abreast)
+        for one in abreast:
+            one.result()
 
     def _prune(self, directory: str) -> None:
         """Remove a directory and those above it as far as they are empty."""

@@ -131,7 +131,7 @@ class StageContext:
         self.models = models if models is not None else WarmModels()
         self.written: dict[str, str] = {}
         self._workdir = workdir
-        self._made = False
+        self._made = self._used = False
         self._report = report
         self._add = add
         self._fetch_blob = fetch_blob
@@ -142,12 +142,12 @@ class StageContext:
         """A directory of the item's own, made when first asked for and removed afterwards."""
         if not self._made:
             self._workdir.mkdir(parents=True, exist_ok=True)
-            self._made = True
+            self._made = self._used = True
         return self._workdir
 
     def clean(self) -> None:
         """Remove the work directory."""
-        if self._made:
+        if self._used:
             shutil.rmtree(self._workdir, ignore_errors=True)
 
     def progress(self, fraction: float, phase: str = "") -> None:
@@ -173,7 +173,9 @@ class StageContext:
         """
         if self._fetch_blob is None:
             raise LookupError(f"no store to read {key!r} from")
-        return self._fetch_blob(key, self.workdir / (name or Path(key).name))
+        # Not made here: where the blob is a file itself, none is needed.
+        self._used = True
+        return self._fetch_blob(key, self._workdir / (name or Path(key).name))
 
     def published(self, name: str) -> Path:
         """Return a local path of an artifact that an earlier stage of this item published.

@@ -214,6 +214,7 @@ class EngineLoop:
 
     def _round(self, reports: list[Report], requests: list[tuple[Request, Future[Any]]]) -> None:
         now = self._round_at = self.clock()
+        began = time.perf_counter()
         self.rounds += 1
         self._kill_overdue(now)
         answers: list[tuple[Future[Any], Any, BaseException | None]] = []
@@ -228,6 +229,7 @@ class EngineLoop:
             self._renew(round_)
             self._write(round_)
         self.failure = None
+        self.scheduler.learn_round(time.perf_counter() - began)
         for lease in ended:
             self.calls.pop(lease, None)
             self.executor.forget(lease)

@@ -18,8 +18,14 @@ from millrace.engine.model import State
 from millrace.engine.store import PLAN_STAGE, JobRow
 from millrace.engine.workload import Stage, Workload
 
-CHUNK_SECONDS = 0.02
-"""How long a chunk of small items may take: the grain of priorities and cancellation."""
+CHUNK_SECONDS = (0.02, 0.25)
+"""How long a chunk of small items may take at least and at most: the grain of priorities.
+
+In between it lasts ``_ROUNDS_A_CHUNK`` rounds, so that a worker which waits for its next call while a
+round is flushed to disk does so for a small part of its time.
+"""
+
+_ROUNDS_A_CHUNK = 16
 
 _PACE_WEIGHT = 0.2
 
@@ -157,6 +163,7 @@ class Scheduler:
         self.breakers: dict[tuple[str, str], Breaker] = defaultdict(Breaker)
         self.paces: dict[tuple[str, str], Pace] = {}
         self.demand: dict[str, int] = defaultdict(int)
+        self.round_seconds = 0.0
         self._order: list[tuple[int, int, str]] = []
         self._wakes: list[float] = []
 
@@ -257,9 +264,12 @@ class Scheduler:
         pace = self.paces.get((kind, stage.name))
         if stage.chunk <= 1 or pace is None:
             return 1
-        fits = int(CHUNK_SECONDS / max(pace.seconds, 1e-6))
-        # What is left is shared out over the free slots rather than given to one worker.
-        return max(1, min(stage.chunk, fits, -(-room // free)))
+        least, most = CHUNK_SECONDS
+        seconds = min(most, max(least, _ROUNDS_A_CHUNK * self.round_seconds))
+        fits = int(seconds / max(pace.seconds, 1e-6))
+        # What is left is shared out over the free slots rather than given to one worker; but a call
+        # costs something itself, so none is made for less than a few milliseconds of work.
+        return max(1, min(stage.chunk, fits, max(-(-room // free), fits // 4)))
 
     def taken(self, pick: Pick, number: int) -> None:
         """Note what was claimed of a pick."""
@@ -274,6 +284,10 @@ class Scheduler:
     def freed(self, resource: str, slots: int) -> None:
         """Give slots back."""
         self.used[resource] -= slots
+
+    def learn_round(self, seconds: float) -> None:
+        """Note how long a round took until it was committed."""
+        self.round_seconds += _PACE_WEIGHT * (seconds - self.round_seconds)
 
     def learn(self, kind: str, stage: str, seconds: float, size: float) -> None:
         """Note how long an item took."""

@@ -33,8 +33,10 @@ from millrace.errors import StageError
 log = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 0.005
-# Results with files wait longer for others: flushing several to disk costs little more than one.
-_GROUP_SECONDS = 0.02
+# Results with files wait longer for others: flushing several to disk costs little more than one. They
+# wait as long as a few flushes last, within these bounds.
+_GROUP_SECONDS = (0.02, 0.25)
+_GROUP_FLUSHES = 8
 _PROGRESS_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1
 
@@ -101,6 +103,7 @@ class Worker:
         self._lease = 0
         self._ended: list[_Attempt] = []
         self._flushed = 0.0
+        self._group = _GROUP_SECONDS[0]
         self._progressed = 0.0
         self._phase = ""
         hello = self._receive(None)
@@ -145,7 +148,7 @@ class Worker:
         for item in call["items"]:
             attempt = self._run_item(call, item)
             self._ended.append(attempt)
-            if time.monotonic() - self._flushed >= (_GROUP_SECONDS if attempt.files else _FLUSH_SECONDS):
+            if time.monotonic() - self._flushed >= (self._group if attempt.files else _FLUSH_SECONDS):
                 self._flush(ended=False)
         _limit_memory(None)
         self._flush(ended=True)
@@ -226,7 +229,9 @@ class Worker:
             for attempt in attempts:
                 attempt.fail(_failure(failure, attempt.context))
             return
-        share = (time.time() - began) / len(attempts)
+        seconds = time.time() - began
+        self._group = min(_GROUP_SECONDS[1], max(_GROUP_SECONDS[0], _GROUP_FLUSHES * seconds))
+        share = seconds / len(attempts)
         for attempt in attempts:
             attempt.finished += share
             for path, key in self._asides(attempt):
@@ -235,8 +240,8 @@ class Worker:
 
     def _asides(self, attempt: _Attempt) -> list[tuple[Path, str]]:
         """Return an attempt's files, each with the key under which it is staged."""
-        folder = f"staging/{self._lease}/{attempt.context.idx}"
-        return [(path, f"{folder}/{path.name}") for path in attempt.files]
+        prefix = f"staging/{self._lease}/{attempt.context.idx}"
+        return [(path, f"{prefix}.{number}") for number, path in enumerate(attempt.files)]
 
     def _progress(self, idx: int, fraction: float, phase: str) -> None:
         now = time.monotonic()

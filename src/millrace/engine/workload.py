@@ -41,7 +41,8 @@ class Stage:
                   can spread one item over several cores reads ``ctx.slots``). It always gets one.
     timeout       seconds one item may take before its process is killed; None: no limit.
     chunk         the most items one call may carry. Chunks only form while the stage's items
-                  take a few milliseconds each, so that a chunk stays below about 20 ms.
+                  take a few milliseconds each: a chunk lasts about 20 ms, or up to 250 ms where
+                  the database is slow to commit.
     memory        bytes of address space beyond which allocations in the worker fail; None: no limit.
     enabled       whether jobs with these options go through the stage at all.
     """

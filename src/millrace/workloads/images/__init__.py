@@ -40,7 +40,14 @@ def build(settings: ImagesSettings) -> Workload:
                 timeout=settings.timeout,
                 retry=Retry(attempts=2, delay=1.0),
             ),
-            Stage("write", f"{_HERE}.pipeline:write", timeout=120.0, retry=Retry(attempts=2, delay=1.0)),
+            Stage(
+                "write",
+                f"{_HERE}.pipeline:write",
+                # It waits for the disk most of the time, and must not keep a core from the next picture.
+                resource="io",
+                timeout=120.0,
+                retry=Retry(attempts=2, delay=1.0),
+            ),
         ),
         policy="item_first",
         max_queued_jobs=settings.max_queued_jobs,

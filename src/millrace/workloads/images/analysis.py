@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -21,7 +22,10 @@ NEAR = 6
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """What is known of a picture, and the words made of it. ``copy`` is a small upright RGB one."""
+    """What is known of a picture, and the words made of it.
+
+    ``copy`` is a small upright RGB one; ``sha256`` that of the file, by which equal ones are found.
+    """
 
     facts: Inspection
     look: Look
@@ -29,6 +33,7 @@ class Analysis:
     lines: tuple[Line, ...]
     tags: Tags
     copy: Image.Image
+    sha256: str
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able account of it; unknown things are left out."""
@@ -94,7 +99,8 @@ def analyse(
             pixels.decode(data, facts, ocr.SIDE) if max(facts.width, facts.height) > pixels.SIDE else copy
         )
         lines = tuple(ocr.read(reader(), larger))
-    return Analysis(facts, look, place, lines, captions.compose(name, facts, look, place, lines), copy)
+    words = captions.compose(name, facts, look, place, lines)
+    return Analysis(facts, look, place, lines, words, copy, hashlib.sha256(data).hexdigest())
 
 
 def kept(existing: Tags, made: Tags) -> Tags:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from millrace.errors import BadInput
+from millrace.workloads.images.pieces import write_pieces
 
 if TYPE_CHECKING:
     from millrace.workloads.images.settings import ImagesSettings
@@ -152,10 +153,11 @@ def _replace(source: Path, target: Path, pieces: list[bytes | memoryview]) -> No
     real = target.resolve()
     handle, aside = tempfile.mkstemp(prefix=".millrace-", dir=real.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.writelines(pieces)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            write_pieces(handle, pieces)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
         shutil.copymode(source, aside)
         Path(aside).replace(real)
     finally:

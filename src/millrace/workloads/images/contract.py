@@ -130,7 +130,7 @@ def router(services: Services, settings: ImagesSettings) -> APIRouter:
 
     @api.api_route("/api/v1/batch/{job_id}/images/{index}/thumbnail", methods=["GET", "HEAD"])
     async def thumbnail(request: Request, job_id: str, index: Index) -> Response:
-        """Show a JPEG of at most 320 pixels a side, upright."""
+        """Show a JPEG of at most 512 pixels a side, upright."""
         artifact = await artifact_of(await job_of(job_id), index, THUMBNAIL)
         return await serve_artifact(request, services.blobs, artifact)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,14 +24,10 @@ class Line:
     height: float
 
 
+@cache
 def available() -> bool:
     """Whether the reader is installed."""
-    try:
-        import onnxruntime  # noqa: F401
-        import rapidocr  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    return all(importlib.util.find_spec(name) for name in ("onnxruntime", "rapidocr"))
 
 
 def load() -> Callable[..., Any]:

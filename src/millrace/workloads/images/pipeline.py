@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from millrace import sources
 from millrace.engine.context import StageContext
 from millrace.errors import BadInput, Transient, Unavailable
 from millrace.workloads.images.inspection import media_type, what_it_is
+from millrace.workloads.images.pieces import write_pieces
 from millrace.workloads.images.settings import ImagesSettings
 
 SOURCE = ".source"
@@ -28,7 +28,7 @@ def fetch(ctx: StageContext) -> Mapping[str, Any]:
     kind = ctx.input.get("kind")
     if kind == "oversize":
         raise _too_large(int(ctx.input["bytes"]), settings.max_image_bytes)
-    path = _download(ctx, settings) if kind == "url" else sources.localise(ctx, ctx.input)
+    path = _download(ctx, settings) if kind == "url" else _original(ctx)
     size = path.stat().st_size
     if size > settings.max_image_bytes:
         raise _too_large(size, settings.max_image_bytes)
@@ -83,7 +83,6 @@ def analyse(ctx: StageContext) -> Mapping[str, Any]:
 
     settings = _settings(ctx)
     data = _original(ctx).read_bytes()
-    ctx.progress(0.05, "analysing")
     found = analysis.analyse(
         data,
         ctx.name,
@@ -115,7 +114,7 @@ def analyse(ctx: StageContext) -> Mapping[str, Any]:
         "tags": tags.limited().to_json(),
         "existing": found.facts.existing.to_json(),
         "tagger": tagger,
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "sha256": found.sha256,
         "notes": notes,
     }
 
@@ -132,9 +131,8 @@ def write(ctx: StageContext) -> Mapping[str, Any]:
         pieces, notes = (jpeg if kind == "image/jpeg" else png).write(data, tags)
     except (jpeg.BadJpeg, png.BadPng) as error:
         raise BadInput(f"The image is damaged or truncated: {error}", code="broken_image") from error
-    with ctx.artifact(file_name(ctx), kind).open("wb") as file:
-        file.writelines(pieces)
-    return {"notes": notes, "bytes": sum(len(piece) for piece in pieces)}
+    with ctx.artifact(file_name(ctx), kind).open("wb", buffering=0) as file:
+        return {"notes": notes, "bytes": write_pieces(file.fileno(), pieces)}
 
 
 def file_name(ctx: StageContext) -> str:
@@ -143,8 +141,11 @@ def file_name(ctx: StageContext) -> str:
 
 
 def _original(ctx: StageContext) -> Path:
-    if ctx.input.get("kind") == "url":
+    kind = ctx.input.get("kind")
+    if kind == "url":
         return ctx.published(SOURCE)
+    if kind == "upload":
+        return sources.uploaded(ctx, ctx.input)
     return sources.localise(ctx, ctx.input)
 
 

@@ -19,7 +19,6 @@ from millrace.workloads.images import jpeg, png
 from millrace.workloads.images.inspection import Inspection
 
 SIDE = 512
-THUMBNAIL = 320
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -112,11 +111,9 @@ def _reduced(image: Image.Image, side: int) -> Image.Image:
 
 
 def thumbnail(copy: Image.Image) -> bytes:
-    """Return a JPEG of at most 320 pixels a side."""
-    small = copy.copy()
-    small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC)
+    """Return the copy as a JPEG: at most 512 pixels a side, enough for a tile on any screen."""
     out = io.BytesIO()
-    small.save(out, "JPEG", quality=82, optimize=True)
+    copy.save(out, "JPEG", quality=80)
     return out.getvalue()
 
 
