@@ -4,16 +4,19 @@ For each size the same pictures go through five ways:
 
 * ``api``       batches of base64 to a real server, until every picture is completed;
 * ``bare``      the library calls of the stages alone (inspect, decode, look, caption, thumbnail, write, and
-                storing as durably as the server does), in as many processes as there are cores;
+                storing the two files as durably as the server does, their new directory included), in as
+                many processes as there are cores;
 * ``peer``      what scripts do: Pillow opens and shrinks, ExifTool (``-stay_open``) writes the fields;
-* ``write``     the segment writer alone, one core;
-* ``exiftool``  ExifTool ``-stay_open`` writing the same fields, one core.
+* ``write``     our writer on files in place: read, written beside, renamed; one core;
+* ``exiftool``  ExifTool ``-stay_open`` doing the same with the same fields (``-overwrite_original``).
 
-It prints pictures a second and the ratios api/bare and write/exiftool. ``--memory`` posts one body of a
+It prints pictures a second and the ratios api/bare and write/exiftool, and beside them the CPU
+milliseconds that a picture cost the server with its workers, and the bare calls: they also mean something
+on a machine that does other things at the same time. ``--memory`` posts one body of a
 hundred images of 10 MB instead and prints the server's memory; ``--watchers N`` lets N WebSockets watch one
 job, and prints how late the last of them heard of its end.
 
-    python benchmarks/images.py --count 200 --megapixels 0.1 3 12
+    python benchmarks/images.py --count 400 --megapixels 0.1 3 12
     python benchmarks/images.py --memory
     python benchmarks/images.py --watchers 500
 """
@@ -23,6 +26,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import contextlib
 import io
 import json
 import os
@@ -46,9 +50,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests.live import LiveServer
 
 from millrace.workloads.images import analysis, jpeg, pixels
+from millrace.workloads.images.pieces import write_pieces
 from millrace.workloads.images.tags import Tags
 
-SETTINGS = {"images": {"read_text": "never"}, "log": {"level": "warning"}}
+SETTINGS = {"log": {"level": "warning"}}
 LIMIT = 50_000_000
 
 
@@ -73,40 +78,67 @@ def picture(megapixels: float, seed: int) -> bytes:
 def bare_call(job: tuple[bytes, int, str]) -> int:
     """Do to one picture what the stages do, and store the results durably."""
     data, number, folder = job
-    found = analysis.analyse(data, f"IMG_{number}.jpg", max_pixels=LIMIT, read_text="never")
+    found = analysis.analyse(data, f"IMG_{number}.jpg", max_pixels=LIMIT)
     tags = analysis.kept(found.facts.existing, found.tags).limited()
     pieces, _ = jpeg.write(data, tags)
     target = Path(folder) / str(number)
     target.mkdir()
     _durably(target / "thumbnail.jpg", [pixels.thumbnail(found.copy)])
     _durably(target / f"IMG_{number}.jpg", pieces)
+    _flush(target)
     return number
 
 
 def _durably(path: Path, pieces: list) -> None:
-    with path.open("wb") as file:
-        file.writelines(pieces)
-        file.flush()
+    with path.open("wb", buffering=0) as file:
+        write_pieces(file.fileno(), pieces)
         os.fsync(file.fileno())
 
 
-def bare(pictures: list[bytes], folder: Path, cores: int) -> float:
-    """Return pictures a second of the bare calls, processes started before the clock."""
+def _flush(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    os.fsync(handle)
+    os.close(handle)
+
+
+def _cpu(pid: int) -> float:
+    """Return the CPU seconds of a process and its children."""
+    seconds = 0.0
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                if int(entry.name) == pid or int(fields[1]) == pid:
+                    seconds += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return seconds
+
+
+def bare(pictures: list[bytes], folder: Path, cores: int) -> tuple[float, float]:
+    """Return pictures a second of the bare calls, and CPU milliseconds of one.
+
+    The processes are started before the clock.
+    """
     with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
         warm = [(pictures[0], -1 - n, str(folder)) for n in range(cores * 4)]
         list(pool.map(bare_call, warm))
-        began = time.perf_counter()
+        began, spent = time.perf_counter(), _cpu(os.getpid())
         list(pool.map(bare_call, [(data, n, str(folder)) for n, data in enumerate(pictures)]))
-        return len(pictures) / (time.perf_counter() - began)
+        return _rates(len(pictures), began, _cpu(os.getpid()) - spent)
 
 
-def api(pictures: list[bytes], server: LiveServer) -> float:
-    """Return pictures a second from the first request to the last completed picture."""
+def _rates(count: int, began: float, spent: float) -> tuple[float, float]:
+    return count / (time.perf_counter() - began), spent / count * 1000
+
+
+def api(pictures: list[bytes], server: LiveServer) -> tuple[float, float]:
+    """Return pictures a second from the first request to the last completed one, and CPU ms of one."""
+    assert server.process is not None
     bodies = [_body(pictures[at : at + 100]) for at in range(0, len(pictures), 100)]
-    _run(server, [_body(pictures[:8])])
-    began = time.perf_counter()
+    for _ in range(2):
+        _run(server, [_body(pictures[:16])])
+    began, spent = time.perf_counter(), _cpu(server.process.pid)
     _run(server, bodies)
-    return len(pictures) / (time.perf_counter() - began)
+    return _rates(len(pictures), began, _cpu(server.process.pid) - spent)
 
 
 def _body(pictures: list[bytes]) -> bytes:
@@ -207,7 +239,7 @@ def measure(arguments: argparse.Namespace) -> None:
     """Print the table."""
     cores = len(os.sched_getaffinity(0))
     print(f"{cores} cores; pictures a second")
-    heads = f"{'MP':>5} {'MB':>6} {'api':>8} {'bare':>8} {'api/bare':>9} {'peer':>8}"
+    heads = f"{'MP':>5} {'MB':>6} {'api':>8} {'bare':>8} {'api/bare':>9} {'CPU ms':>13} {'peer':>8}"
     print(heads + f" {'write':>9} {'exiftool':>9} ratio")
     for megapixels in arguments.megapixels:
         count = max(8, int(arguments.count / max(1.0, megapixels)))
@@ -216,12 +248,12 @@ def measure(arguments: argparse.Namespace) -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             with LiveServer(folder / "server", settings=SETTINGS) as server:
-                through = api(pictures, server)
+                through, cost = api(pictures, server)
             (folder / "bare").mkdir()
-            calls = bare(pictures, folder / "bare", cores)
-            writing = each(count, lambda n: _write(folder, pictures[n]))  # noqa: B023 - called at once
+            calls, bare_cost = bare(pictures, folder / "bare", cores)
+            writing = ours(pictures, folder)
             row = f"{megapixels:5.1f} {len(pictures[0]) / 1e6:6.2f} {through:8.1f} {calls:8.1f}"
-            row += f" {through / calls:9.2f}"
+            row += f" {through / calls:9.2f} {f'{cost:.1f} : {bare_cost:.1f}':>13}"
             if shutil.which("exiftool"):
                 loop, tool = peer(pictures, folder), exiftool(pictures, folder)
                 row += f" {loop:8.1f} {writing:9.1f} {tool:9.1f} {writing / tool:5.1f}"
@@ -230,9 +262,24 @@ def measure(arguments: argparse.Namespace) -> None:
             print(row, flush=True)
 
 
-def _write(folder: Path, data: bytes) -> None:
-    with (folder / "written.jpg").open("wb") as file:
-        file.writelines(jpeg.write(data, TAGS)[0])
+def ours(pictures: list[bytes], folder: Path) -> float:
+    """Return pictures a second that our writer writes in place."""
+    paths = [_file(folder, f"ours-{n}", data) for n, data in enumerate(pictures)]
+    _settle()
+
+    def write(number: int) -> None:
+        path = paths[number]
+        aside = path.with_suffix(".tmp")
+        with aside.open("xb", buffering=0) as file:
+            write_pieces(file.fileno(), jpeg.write(path.read_bytes(), TAGS)[0])
+        aside.replace(path)
+
+    return each(len(paths), write)
+
+
+def _settle() -> None:
+    """Have what was written so far on disk, so that nobody's clock pays for another's files."""
+    os.sync()
 
 
 def exiftool(pictures: list[bytes], folder: Path) -> float:
@@ -240,7 +287,8 @@ def exiftool(pictures: list[bytes], folder: Path) -> float:
     tool = ExifTool()
     try:
         paths = [_file(folder, f"tool-{n}", data) for n, data in enumerate(pictures)]
-        tool.write(paths[0], TAGS)
+        tool.write(_file(folder, "warm", pictures[0]), TAGS)
+        _settle()
         return each(len(paths), lambda n: tool.write(paths[n], TAGS))
     finally:
         tool.close()

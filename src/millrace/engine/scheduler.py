@@ -269,7 +269,7 @@ class Scheduler:
         fits = int(seconds / max(pace.seconds, 1e-6))
         # What is left is shared out over the free slots rather than given to one worker; but a call
         # costs something itself, so none is made for less than a few milliseconds of work.
-        return max(1, min(stage.chunk, fits, max(-(-room // free), fits // 4)))
+        return max(1, min(stage.chunk, fits, room, max(-(-room // free), fits // 4)))
 
     def taken(self, pick: Pick, number: int) -> None:
         """Note what was claimed of a pick."""

@@ -183,12 +183,23 @@ def test_a_paused_stage_lets_one_item_through_when_its_time_has_come() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "queued", "expected"), [(1.0, 500, 1), (0.001, 500, 20), (0.00001, 500, 64), (0.00001, 10, 5)]
+    ("seconds", "round_seconds", "queued", "expected"),
+    [
+        (1.0, 0.0, 500, 1),
+        (0.001, 0.0, 500, 20),
+        (0.001, 0.0026, 500, 41),  # sixteen rounds' time
+        (0.01, 1.0, 500, 25),  # never more than a quarter of a second
+        (0.00001, 0.0, 500, 64),
+        (0.004, 0.0, 4, 2),  # shared out over both slots
+        (0.00001, 0.0, 10, 10),  # but not where that saves less than a call costs
+    ],
 )
-def test_small_items_share_a_call(seconds: float, queued: int, expected: int) -> None:
+def test_small_items_share_a_call(seconds: float, round_seconds: float, queued: int, expected: int) -> None:
     s = scheduler()
     add(s, 1, queued=queued)
-    s.learn("flow", "a", seconds, 1.0)
+    for _ in range(100):
+        s.learn("flow", "a", seconds, 1.0)
+        s.learn_round(round_seconds)
     pick = s.pick(0.0)
     assert pick is not None
     assert pick.limit == expected
