@@ -432,6 +432,34 @@ def test_jobs_of_the_canonical_api_are_documents_too(new_server: NewServer, tmp_
     )
 
 
+def test_jobs_of_the_canonical_api_take_uploads_and_check_their_options(server: LiveServer) -> None:
+    job = {"kind": "documents", "items": [{"name": "a.txt", "input": {"kind": "upload", "index": 0}}]}
+
+    def submit(options: dict[str, Any]) -> Any:
+        form = {"job": json.dumps({**job, "options": options})}
+        return server.client.post("/jobs", data=form, files=[("files", ("a.txt", FORM.encode()))])
+
+    created = submit({"redact": True}).raise_for_status().json()
+    doc = finished(server, created["job_id"])["documents"][0]["doc_id"]
+    view = server.client.get(f"/documents/{doc}").json()
+    assert view["classification"]["final_category"] == "Highly Sensitive"
+    assert "redacted.txt" in {a["name"] for a in view["artifacts"]}
+    for options in ({"redact": "yes"}, {"colour": 1}, {"only": "classify"}):
+        assert submit(options).status_code == 400, options
+
+
+def test_what_a_file_says_of_itself_is_cited_as_metadata(server: LiveServer) -> None:
+    label = "MSIP_Label_0a1b2c3d-1111-2222-3333-444455556666_Name"
+    mail = f"From: ana@mill.test\nSubject: Hello\nmsip_labels: {label}=Highly Confidential;\n\nPlain words"
+    view = classified(server, "a.eml", mail.encode())
+    assert view["classification"]["final_category"] == "Highly Sensitive"
+    citation = view["classification"]["citations"][0]
+    assert (citation["page"], citation["part"]) == (None, "metadata")
+    listed = server.client.get(f"/documents/{view['doc_id']}/findings").json()
+    assert [f["type"] for f in listed["metadata"]["findings"]] == ["MARK_SECRET"]
+    assert server.client.get(listed["metadata"]["picture"]).headers["content-type"] == "image/png"
+
+
 def test_the_command_line_classifies_without_a_server(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(FORM)
     samples.pdf(tmp_path / "b.pdf", "A public note about the mill")

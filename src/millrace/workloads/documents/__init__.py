@@ -68,6 +68,9 @@ def prepare(job: NewJob, site: Settings) -> NewJob:
         raise InvalidRequest(f"options: unknown {sorted(unknown)}; known are {sorted(OPTIONS)}")
     if job.options.get("only", "all") not in ("all", "extract"):
         raise InvalidRequest("options.only: must be all or extract")
+    for name in ("redact", "highlight"):
+        if not isinstance(job.options.get(name, False), bool):
+            raise InvalidRequest(f"options.{name}: must be true or false, not {job.options[name]!r}")
     for item in job.items:
         if item.input.get("kind") not in ("upload", "path", "url"):
             raise InvalidRequest("items: each input must name a file: an upload, a path or a URL")

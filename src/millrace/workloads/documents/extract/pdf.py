@@ -268,7 +268,7 @@ class PageBoxes:
         self._info = page
         self._page: Any = None
         self._textpage: Any = None
-        self._wide: bool = any(char > "\uffff" for char in page.text[: page.layer])
+        self._wide: bool = not page.text.isascii() and max(page.text[: page.layer], default="") > "\uffff"
 
     def find(self, start: int, end: int) -> tuple[Box, ...]:
         """Return the boxes of ``text[start:end]``, one for each line it runs over."""
