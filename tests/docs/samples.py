@@ -29,6 +29,9 @@ def write_inputs(folder: Path) -> None:
     for name in ("talk.mp3", "a.mp3", "b.mkv"):
         # What a file holds decides how it is read, not what it is called.
         shutil.copyfile(_speech("weather"), folder / name)
+    interviews = folder / "interviews"
+    interviews.mkdir()
+    shutil.copyfile(_speech("weather"), interviews / "first.ogg")
     pictures = draw(folder)
     for name in ("photo.jpg", "harbour.jpg"):
         shutil.copyfile(pictures[0], folder / name)

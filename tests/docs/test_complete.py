@@ -84,10 +84,10 @@ def commands_of(command: click.Command, path: str = "millrace") -> Iterator[tupl
 @pytest.fixture(scope="module")
 def commands() -> dict[str, click.Command]:
     """The command line with the workloads' commands, as ``millrace.cli`` mounts them."""
-    tree = typer.main.get_command(command_line)
+    tree = typer.main.get_group(command_line)
     for kind, plugin in discover().items():
-        if plugin.commands is not None and kind not in tree.commands:
-            tree.add_command(typer.main.get_command(plugin.commands()), kind)
+        if plugin.commands is not None:
+            tree.commands[kind] = typer.main.get_group(plugin.commands())
     return dict(commands_of(tree))
 
 
