@@ -786,6 +786,23 @@ def test_jobs_of_the_common_api_get_the_same_treatment(new_server, tmp_path):
     assert bad.status_code == 400
 
 
+def test_the_common_api_tells_the_words_before_and_after_and_hands_out_both_pictures(live):
+    status = run(live, {"base64": b64(odd_files.jpeg()), "name": "lighthouse.jpg"})
+    base = f"/jobs/{status['job_id']}/items/0"
+    item = live.client.get(base).json()
+    analysed = item["results"]["analyse"]
+    assert set(analysed["existing"]) >= {"title", "description", "keywords"}
+    assert analysed["tags"]["title"]
+    assert analysed["tags"]["keywords"]
+    assert analysed["analysis"]["format"] == "JPEG"
+    names = {artifact["name"] for artifact in item["artifacts"]}
+    assert names == {".thumbnail.jpg", "lighthouse.jpg"}
+    for name in names:
+        file = live.client.get(f"{base}/artifacts/{name}")
+        assert (file.status_code, file.headers["content-type"]) == (200, "image/jpeg")
+        assert file.content.startswith(b"\xff\xd8")
+
+
 def test_files_are_tagged_from_the_command_line(tmp_path):
     folder = tmp_path / "album"
     folder.mkdir()
