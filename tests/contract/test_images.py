@@ -306,11 +306,12 @@ def test_an_image_over_the_limit_fails_alone_however_it_comes(live, web):
 
 
 @pytest.mark.slow
-def test_many_images_of_ten_megabytes_in_one_body_leave_the_server_small_and_awake(new_server):
+@pytest.mark.timeout(900)
+def test_a_hundred_images_of_ten_megabytes_in_one_body_leave_the_server_small_and_awake(new_server):
     live = new_server(settings=OPEN).start()
     live.client.get("/api/v1/batch")
     idle = peak_memory(live)
-    count = 40  # a body of 560 MB; benchmarks/images.py sends the hundred that a batch may have
+    count = 100  # as many as a batch may have: a body of 1.4 GB
     image = b64(bytes(10 * 2**20)).encode()
 
     def body() -> Iterator[bytes]:
@@ -322,13 +323,11 @@ def test_many_images_of_ten_megabytes_in_one_body_leave_the_server_small_and_awa
             yield b'"}'
         yield b"]}"
 
-    slowest = 0.0
     done = asyncio.run(_post_and_ping(live, body))
     assert done["status"] == 201, done
-    slowest = done["slowest"]
+    assert done["pings"] > 3
     assert peak_memory(live) - idle < 300 * 2**20
-    assert slowest < 30
-    status = finished(live, done["job_id"], timeout=100)
+    status = finished(live, done["job_id"], timeout=300)
     assert status["failed"] == count
     live.client.delete(f"/jobs/{done['job_id']}?purge=true").raise_for_status()
 
@@ -340,18 +339,17 @@ async def _post_and_ping(live: LiveServer, body: Any) -> dict[str, Any]:
         for block in body():
             yield block
 
-    slowest = 0.0
-    async with httpx.AsyncClient(base_url=live.url, timeout=120) as client:
+    pings = 0
+    async with httpx.AsyncClient(base_url=live.url, timeout=600) as client:
         post = asyncio.create_task(
             client.post("/api/v1/batch", content=blocks(), headers={"content-type": "application/json"})
         )
         while not post.done():
-            asked = time.monotonic()
             assert (await client.get("/livez")).status_code == 200
-            slowest = max(slowest, time.monotonic() - asked)
+            pings += not post.done()
             await asyncio.sleep(0.05)
         answer = await post
-    return {"status": answer.status_code, "job_id": answer.json().get("job_id"), "slowest": slowest}
+    return {"status": answer.status_code, "job_id": answer.json().get("job_id"), "pings": pings}
 
 
 def peak_memory(live: LiveServer) -> int:
