@@ -13,7 +13,7 @@ import pytest
 from millrace.engine.looking import KnownFile, Listing
 from millrace.engine.model import NewItem, NewJob
 from millrace.engine.store import JobQuery
-from millrace.engine.watches import Watches, WatchSpec
+from millrace.engine.watches import Watches, WatchSpec, next_look
 from millrace.engine.workload import Workload
 from millrace.errors import Conflict, InvalidRequest, NotFound
 from millrace.folders import listing
@@ -395,6 +395,13 @@ def test_two_cannot_take_the_same_state_of_a_file(rig, database_url):
 
     assert there.engine.loop.request(take_long).result()
     assert long in there.engine.store.known_files(id)
+
+
+def test_looking_takes_a_tenth_of_the_time_at_most():
+    assert next_look(100.0, 100.1, 10.0) == 110.1
+    assert next_look(100.0, 105.0, 10.0) == 150.0
+    assert next_look(0.0, 3600.0, 10.0) == 3900.0
+    assert next_look(100.0, 90.0, 10.0) == 100.0
 
 
 def test_what_is_gone_for_long_is_forgotten(rig, database_url):

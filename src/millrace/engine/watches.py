@@ -44,6 +44,7 @@ Source = Literal["settings", "api"]
 _FILES_A_ROUND = 1000
 _JOBS_A_LOOK = 200
 _SAVED_AT_LEAST = 60.0
+_LONGEST_PAUSE = 300.0
 GONE_KEPT = 30 * 86400.0
 """Seconds for which a file that is gone is remembered: one that comes back as it was is not news."""
 
@@ -317,6 +318,7 @@ class Watches:
         return max(0.0, min(due) - now) if due else None
 
     def _look(self, watch: Watch, memory: _Memory) -> None:
+        began = self._clock()
         try:
             listing: Listing | None = None
             problem: str | None = None
@@ -336,7 +338,7 @@ class Watches:
         except Exception:
             log.exception("the look at %s failed", watch.spec.path)
         finally:
-            memory.next_at = self._clock() + watch.spec.interval
+            memory.next_at = next_look(began, self._clock(), watch.spec.interval)
             memory.looking_since = None
             self._timer.wake()
 
@@ -491,6 +493,15 @@ class Watches:
                 )
 
         self._engine.loop.request(save).result()
+
+
+def next_look(began: float, ended: float, interval: float) -> float:
+    """Return when to look again: what takes long to list is to take a tenth of the time at most.
+
+    >>> next_look(100.0, 100.1, 10.0), next_look(100.0, 105.0, 10.0), next_look(0.0, 3600.0, 10.0)
+    (110.1, 150.0, 3900.0)
+    """
+    return ended + max(interval, min(9 * max(0.0, ended - began), _LONGEST_PAUSE))
 
 
 def _new(id: str, spec: WatchSpec, source: Source, enabled: bool, now: float) -> Watch:
