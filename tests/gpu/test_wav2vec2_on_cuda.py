@@ -48,7 +48,7 @@ def test_an_idle_model_gives_the_memory_of_the_gpu_back(folder):
     before = torch.cuda.memory_allocated()
     clock = [0.0]
     models = WarmModels(idle=10.0, clock=lambda: clock[0])
-    models.get("wav2vec2", lambda: neural.Wav2Vec2(folder), neural.release).embed(bed(1, 1))
+    models.get("wav2vec2", lambda: neural.Wav2Vec2(folder), neural.Wav2Vec2.close).embed(bed(1, 1))
     assert torch.cuda.memory_allocated() > before
     clock[0] = 11.0
     assert models.drop_idle() == 1

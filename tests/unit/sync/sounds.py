@@ -29,7 +29,9 @@ def bed(seconds: float, seed: int, rate: int = RATE) -> np.ndarray:
             sound = sum(np.sin(2 * np.pi * pitch * k * t + rng.uniform(0, 6)) / k for k in range(1, 8))
         elif kind == 1:
             width = rng.integers(1, 12)
-            sound = np.convolve(rng.standard_normal(end - begin), np.ones(width) / width, "same")
+            sound = np.convolve(rng.standard_normal(end - begin), np.ones(width) / width, "same")[
+                : end - begin
+            ]
         else:
             low, high = rng.uniform(100, 3000, 2)
             sound = np.sin(2 * np.pi * (low * t + (high - low) / 2 / length * t * t))

@@ -106,6 +106,38 @@ def test_wav2vec2_is_run_from_a_local_directory(sound, tmp_path, monkeypatch):
     assert compared(first, other, "wav2vec2", where).status == "no_match"
 
 
+@pytest.mark.skipif(
+    not (find_spec("transformers") and find_spec("torch")), reason="transformers and torch are not installed"
+)
+def test_a_warm_model_gives_its_memory_back_when_it_is_dropped(sound, tmp_path):
+    import gc
+    import weakref
+
+    import transformers
+
+    from millrace.engine.context import WarmModels
+
+    config = transformers.Wav2Vec2Config(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, conv_dim=[16] * 7
+    )
+    transformers.Wav2Vec2Model(config).save_pretrained(tmp_path / "wav2vec2")
+    warm = WarmModels()
+
+    class Context:
+        def model(self, key, load, close=None):
+            return warm.get(key, load, close)
+
+    first = recorded(tmp_path, "m", sound[:48000])
+    pair = Pair(first, first)
+    methods.build(("ai",), "wav2vec2", pair, places(wav2vec2=tmp_path / "wav2vec2"), Context())
+    (key,) = warm._warm
+    network = weakref.ref(warm._warm[key].value._model)
+    assert network() is not None
+    warm.clear()
+    gc.collect()
+    assert network() is None
+
+
 @pytest.mark.parametrize("model", ["wav2vec2", "yamnet"])
 def test_a_model_that_is_not_there_is_never_replaced(sound, tmp_path, model):
     first = recorded(tmp_path, "m", sound[:48000])

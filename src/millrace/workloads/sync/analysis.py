@@ -20,6 +20,7 @@ from millrace.workloads.sync.result import Analysis, Answer, Segment
 __all__ = ["Method", "Pair", "analyse", "coarse_pool", "locate"]
 
 _SURE = 0.8
+_SHORT = 1800.0
 _SEEN = 4.5
 
 Features = Callable[[Recording], tuple[Array, float]]
@@ -41,8 +42,7 @@ class Method:
 
 def coarse_pool(recording: Recording) -> int:
     """Return how many frames are averaged for the search over whole files, so that memory stays bounded."""
-    minutes = recording.seconds / 60
-    return 1 if minutes <= 30 else 2 if minutes <= 120 else 4
+    return 1 if recording.seconds <= _SHORT else 4
 
 
 def locate(pair: Pair, method: Method) -> Answer:

@@ -90,7 +90,7 @@ def build(
 ) -> list[list[Method]]:
     """Return the methods to run, in rounds: a later round is for when the earlier ones are not sure.
 
-    ``models`` is asked for loaded models (``model(key, load)``). BadInput if a model cannot be used.
+    ``models`` is asked for loaded models (``model(key, load, close)``). BadInput if a model cannot be used.
     """
     # The server reads the names above, and should not have to load numpy for them.
     from millrace.workloads.sync.analysis import coarse_pool
@@ -139,7 +139,9 @@ def _ai(model: str, pair: Pair, places: ModelPlaces, models: Any, pool: int) -> 
     if model == "yamnet":
         network = models.model(("yamnet", str(places.yamnet)), lambda: neural.YamNet(places.yamnet))
         return Method("ai", label, network.features)
-    encoder = models.model(("wav2vec2", str(places.wav2vec2)), lambda: neural.Wav2Vec2(places.wav2vec2))
+    encoder = models.model(
+        ("wav2vec2", str(places.wav2vec2)), lambda: neural.Wav2Vec2(places.wav2vec2), neural.Wav2Vec2.close
+    )
     if max(pair.master.seconds, pair.dub.seconds) <= neural.WHOLE_SECONDS:
         return Method("ai", label, encoder.features)
     return Method("ai", label, _dsp("ai", pool, label, "embedding").features, encoder.check)

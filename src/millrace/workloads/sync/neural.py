@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -134,6 +133,12 @@ class Wav2Vec2:
             parts.append(projected(self.embed(sound)[edge : edge + wanted]))
         return normalise(np.concatenate(parts, axis=1), self.RATE)
 
+    def close(self) -> None:
+        """Give its memory back, that of the GPU too; it cannot be used any more."""
+        self._model = None
+        if self._device == "cuda":
+            self._torch.cuda.empty_cache()
+
     def check(self, master: Recording, dub: Recording, answer: Answer) -> Answer:
         """Confirm an answer by excerpts: their embeddings must fit best where the answer says.
 
@@ -172,13 +177,3 @@ def _excerpts(segments: Sequence[Segment]) -> list[tuple[Segment, float]]:
                 break
             at -= length
     return found
-
-
-def release(model: Any) -> None:
-    """Give a model's memory on the GPU back; for ``ctx.model(..., close=release)``."""
-    del model
-    import sys
-
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()

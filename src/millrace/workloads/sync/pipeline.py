@@ -64,7 +64,7 @@ def compare(
     tolerance: float,
     progress: Report = lambda fraction, phase: None,
 ) -> Analysis:
-    """Analyse a pair with the named methods; ``models.model(key, load)`` keeps models loaded."""
+    """Analyse a pair with the named methods; ``models.model(key, load, close)`` keeps models loaded."""
     rounds = methods.build(names, ai_model, pair, places, models)
     return analyse(pair, rounds, tolerance, progress)
 

@@ -137,7 +137,10 @@ class Recording:
             drawn = function(mel)[before : before + size]
             heard = mel[before : before + size].max(axis=1) > self.floor + 1.0
             whole = len(drawn) // pool * pool
-            parts.append(drawn[:whole].reshape(-1, pool, drawn.shape[1]).mean(axis=1).T)
+            pooled = drawn[:whole:pool]
+            for shift in range(1, pool):
+                pooled = pooled + drawn[shift:whole:pool]
+            parts.append(pooled.T / np.float32(pool))
             active.append(heard[:whole].reshape(-1, pool).any(axis=1))
         if not parts:
             return np.zeros((1, 0), np.float32)

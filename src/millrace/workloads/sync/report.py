@@ -15,8 +15,9 @@ body{font:15px/1.45 system-ui,sans-serif;color:#1d2733;margin:2rem auto;max-widt
 h1{font-size:1.5rem;margin:0 0 .2rem} h2{font-size:1.1rem;margin:2.2rem 0 .4rem}
 table{border-collapse:collapse;width:100%;margin:.6rem 0} th,td{text-align:left;padding:.3rem .6rem;
 border-bottom:1px solid #d5dbe3;vertical-align:top} th{font-weight:600}
-td.n{font-variant-numeric:tabular-nums;
-text-align:right} code{font-size:.92em;overflow-wrap:anywhere} img{max-width:100%;border:1px solid #d5dbe3}
+.n{font-variant-numeric:tabular-nums;
+text-align:right} table.narrow{width:auto}
+code{font-size:.92em;overflow-wrap:anywhere} img{max-width:100%;border:1px solid #d5dbe3}
 .tag{display:inline-block;padding:.05rem .5rem;border-radius:1rem;background:#eef1f5}
 .in_sync{background:#d8f3dc}.offset,.drift,.cuts{background:#fff1c9}.no_match,.failed{background:#ffd9d6}
 .muted{color:#5b6776} @media print{h2{break-after:avoid} img{break-inside:avoid}}
@@ -56,7 +57,7 @@ def _overview(items: list[Mapping[str, Any]]) -> str:
         f"<td><code>{escape(item['dub_file'])}</code>"
         for item in items
     )
-    return f"<table><tr><th>item<th>status<th>offset<th>confidence<th>dub</tr>{rows}</table>"
+    return f"<table><tr><th>item<th>status<th class=n>offset<th class=n>confidence<th>dub</tr>{rows}</table>"
 
 
 def _item(item: Mapping[str, Any], plot: bytes | None) -> str:
@@ -92,7 +93,7 @@ def _figures(result: Mapping[str, Any]) -> str:
         f"<p>Offset <b>{result['offset_seconds']:+.6f} s</b> ({result['offset_ms']:+.3f} ms), drift "
         f"{drift['ppm']:+.2f} ppm ({drift['total_seconds']:+.4f} s in all{cause}); "
         f"{escape(result['method_used'])}, "
-        f"confidence {result['confidence']:.3f}.</p>{notes}<table>{rates}</table>"
+        f"confidence {result['confidence']:.3f}.</p>{notes}<table class=narrow>{rates}</table>"
     )
 
 
@@ -104,7 +105,8 @@ def _segments(result: Mapping[str, Any]) -> str:
         f"<td class=n>{s['dub_start']:.3f}<td class=n>{s['dub_end']:.3f}"
         for s in result["segments"]
     )
-    return "<table><tr><th>master from, s<th>to<th>offset, s<th>dub from, s<th>to</tr>" + rows + "</table>"
+    head = _heads("master from, s", "to, s", "offset, s", "dub from, s", "to, s")
+    return f"<table><tr>{head}</tr>{rows}</table>"
 
 
 def _methods(result: Mapping[str, Any]) -> str:
@@ -115,9 +117,13 @@ def _methods(result: Mapping[str, Any]) -> str:
         for m in result["methods"]
     )
     return (
-        "<table><tr><th>method<th>status<th>offset, s<th>confidence<th>peak, deviations<th>similarity</tr>"
-        f"{rows}</table>"
+        "<table><tr><th>method<th>status"
+        f"{_heads('offset, s', 'confidence', 'peak, deviations', 'similarity')}</tr>{rows}</table>"
     )
+
+
+def _heads(*names: str) -> str:
+    return "".join(f"<th class=n>{name}" for name in names)
 
 
 def _tag(item: Mapping[str, Any]) -> str:

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from millrace.workloads.sync.features import Array
 from millrace.workloads.sync.result import Segment
+
+WEIGHTS = (-6.0, 12.0, 4.0)
+"""Of a constant, the support and the root of the similarity in the logit of an answer being right: fitted
+by ``benchmarks/sync_confidence.py`` to pairs that were made worse until the answers were wrong."""
 
 _RATE = 25.0
 """Frames in a second at which features are compared: what is kept of recordings of any length."""
@@ -40,13 +45,19 @@ def agreement(master: Array, dub: Array, rate: float, segments: Sequence[Segment
     return max(0.0, both / (own * other) ** 0.5) if own > 0 and other > 0 else 0.0
 
 
-def confidence(segments: Sequence[Segment], similarity: float) -> float:
-    """Return 0-1 from two figures that do not grow with the length: how many agree, and how alike it sounds.
+def evidence(support: NDArray[np.float64], similarity: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what a probability is drawn from, ``(answers, 3)``: one, support and similarity."""
+    return np.stack([np.ones_like(support), support, np.sqrt(similarity)], axis=1)
 
-    All excerpts agreeing on a clean copy give 1; noise as loud as the sound, or another language over
-    the same bed, about 0.9.
-    """
-    span = sum(s.end - s.start for s in segments)
+
+def probability(support: NDArray[np.float64], similarity: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how likely answers of this support and similarity are right to 20 ms, 0-1."""
+    logit: NDArray[np.float64] = evidence(support, similarity) @ np.array(WEIGHTS)
+    return 1.0 / (1.0 + np.exp(-logit))
+
+
+def confidence(segments: Sequence[Segment], similarity: float) -> float:
+    """Return how likely an answer is right, 0-1; see ``WEIGHTS``."""
+    span = sum(segment.end - segment.start for segment in segments)
     support = sum(s.support * (s.end - s.start) for s in segments) / span if span > 0 else 0.0
-    alike = 1.0 - np.exp(-similarity / 0.1)
-    return float(np.clip(support**0.5 * alike, 0.0, 0.999))
+    return min(0.999, float(probability(np.array([support]), np.array([similarity]))[0]))
