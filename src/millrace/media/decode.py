@@ -40,7 +40,7 @@ _LATEST_START = 60.0
 cut from a longer one, and its own start counts."""
 
 _GATHERED = 16384
-"""Samples that are resampled at a time."""
+"""Samples that are resampled at a time; half a second at most, as a file may claim one sample a second."""
 
 _ABSOLUTE_CLOCKS = ("matroska", "mov")
 
@@ -281,6 +281,7 @@ class _Converter:
         from av.audio.resampler import AudioResampler
 
         self._gathered = AudioFifo()
+        self._enough = min(_GATHERED, frame.sample_rate // 2)
         self._format = (frame.format.name, frame.layout.name, frame.sample_rate)
         self._channels = channels
         count = frame.layout.nb_channels
@@ -308,7 +309,7 @@ class _Converter:
         """
         frame.pts = None
         self._gathered.write(frame)
-        if self._gathered.samples >= _GATHERED:
+        if self._gathered.samples >= self._enough:
             yield from self._resample_gathered()
 
     def flush(self) -> Iterator[Samples]:

@@ -18,8 +18,9 @@ def test_it_is_a_probability_that_grows_with_the_evidence():
     by_similarity = trust.probability(similarity, support)
     assert (np.diff(by_support) > 0).all()
     assert (np.diff(by_similarity) > 0).all()
-    assert by_support[0] < 0.05
-    assert by_support[-1] > 0.95
+    weak, strong = trust.probability(np.array([0.3, 1.0]), np.array([0.06, 0.9]))
+    assert weak < 0.05
+    assert strong > 0.99
 
 
 def test_the_same_evidence_means_the_same_for_ten_seconds_and_ten_hours():

@@ -82,13 +82,13 @@ def refined(pair: Pair, delay: float, stretch: float, reach: float, believe: boo
         line = by_sound if _support(by_sound) > _support(line) + 0.2 else line
     if line is None or line.support < ENOUGH:
         return None
-    if not believe and not _beyond_chance(line, reach):
+    if not believe and not beyond_chance(line, reach):
         return None
     pair.lines.append(line)
     return line
 
 
-def _beyond_chance(line: Line, reach: float) -> bool:
+def beyond_chance(line: Line, reach: float) -> bool:
     """Whether so many excerpts would not agree by chance: a few that stand out, or many that do not.
 
     An excerpt that says nothing answers anywhere within ``reach``; two of them make a line, and each
