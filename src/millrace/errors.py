@@ -11,6 +11,7 @@
     ├── Unavailable          a part that is needed is not there or not working now (503)
     └── StageError           an item cannot go on; raised inside a stage
         ├── BadInput         the input is at fault: never retried
+        ├── TookTooLong      the stage's soft timeout is over
         └── Transient        a retry may help: network, busy, worker lost
 
 A message says what was wrong, with which value, and what to do. ``code`` is a stable,
@@ -107,6 +108,13 @@ class BadInput(StageError):
     """The input is at fault (not audio, truncated, a password, …): fails at once, is never retried."""
 
     code = "bad_input"
+    backend = False
+
+
+class TookTooLong(StageError):
+    """The stage's soft timeout is over. Raised inside the stage, wherever it is just then."""
+
+    code = "timeout"
     backend = False
 
 

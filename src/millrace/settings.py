@@ -116,6 +116,35 @@ class SlotSettings(Section):
     io: Annotated[int, Field(ge=1, le=1024)] = Field(default_factory=lambda: available_cores() + 2)
 
 
+class BrokerSettings(Section):
+    """The RabbitMQ that wakes a cluster's workers.
+
+    url           ``amqp://user:password@host/vhost`` (or ``amqps://``).
+    queue_prefix  put before the names of exchanges and queues, so that clusters can share a broker.
+    """
+
+    url: str | None = None
+    queue_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{0,60}$")] = ""
+
+    @field_validator("url")
+    @classmethod
+    def _amqp(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("amqp://", "amqps://")):
+            raise ValueError("the broker must be a URL such as amqp://user:password@host/vhost")
+        return url
+
+
+class ClusterSettings(Section):
+    """How soon others notice what is gone; the same for all servers and workers of a cluster.
+
+    lease  seconds after which a worker that nothing was heard of has lost its calls: they run elsewhere.
+    grace  seconds that a worker gives its calls to end when it is told to stop; the rest is given back.
+    """
+
+    lease: Annotated[float, Field(ge=1.0, le=3600.0)] = 10.0
+    grace: Annotated[float, Field(ge=0.0, le=86400.0)] = 30.0
+
+
 class LimitSettings(Section):
     """The most that a request may carry.
 
@@ -275,6 +304,8 @@ class Settings(Section):
     models_dir         directories with the weights of models.
     media_roots        the only directories below which local paths are read.
     database           SQLAlchemy URL; default: SQLite in the data directory.
+    executor           who runs stages: worker processes of this server (``local``), or ``millrace worker``
+                       on any number of machines (``celery``).
     require_auth       whether every request but health needs the token; by default only where the
                        host can be reached from other machines.
     bearer_token       that token.
@@ -294,11 +325,14 @@ class Settings(Section):
     database: str = Field(
         default_factory=lambda data: f"sqlite:///{data.get('data_dir', Path('data')) / 'millrace.db'}"
     )
+    executor: Literal["local", "celery"] = "local"
     require_auth: bool = Field(default_factory=lambda data: not is_loopback(data.get("host", "")))
     bearer_token: SecretStr | None = None
     public_url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")] | None = None
     idle_unload: Seconds = 300.0
     blobs: BlobSettings = BlobSettings()
+    broker: BrokerSettings = BrokerSettings()
+    cluster: ClusterSettings = ClusterSettings()
     slots: SlotSettings = Field(default_factory=SlotSettings)
     limits: LimitSettings = LimitSettings()
     fetch: FetchSettings = FetchSettings()
@@ -348,6 +382,26 @@ class Settings(Section):
             if not is_loopback(self.host):
                 why = f"the host {self.host} can be reached from other machines, so a token is required"
             raise ValueError(f"{why} but bearer_token is not set: set BEARER_TOKEN, or REQUIRE_AUTH=false")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_cluster(self) -> Settings:
+        if self.executor != "celery":
+            return self
+        if self.database_url.get_backend_name() != "postgresql":
+            raise ValueError(
+                "executor is celery but database is SQLite, which other machines cannot reach: "
+                "set database to postgresql://user:password@host/name"
+            )
+        if self.broker.url is None:
+            raise ValueError(
+                "executor is celery but broker is not set: set broker to amqp://user:password@host/vhost"
+            )
+        if self.blobs.location is None:
+            raise ValueError(
+                "executor is celery but blobs would live in this machine's data directory: set blobs to "
+                "s3://bucket, or to a directory that is mounted at the same path on every machine"
+            )
         return self
 
     @property

@@ -37,7 +37,9 @@ JOBS_NAMES: Mapping[str, tuple[tuple[str, ...], Callable[[Any], Any]]] = {
     "storage_path": (("database",), lambda value: f"sqlite:///{Path(str(value)).expanduser().absolute()}"),
     "cleanup_interval_hours": (("retention", "sweep"), lambda value: float(value) * 3600.0),
 }
-SECRET_NAMES = ("token", "secret", "password", "key", "database", "targets")
+SECRET_NAMES = ("token", "secret", "password", "key", "database", "targets", "broker")
+# Sections that may be written as the one value that matters most.
+SHORT_FORMS: Mapping[tuple[str, ...], str] = {("blobs",): "location", ("broker",): "url"}
 
 Path_ = tuple[str, ...]
 Sections = Mapping[str, type[BaseModel]]
@@ -55,6 +57,8 @@ class _Layers:
             if path == ("jobs",) and not value:
                 return
             path, value = _of_jobs(path, value, source)
+        if path in SHORT_FORMS and isinstance(value, str):
+            path = (*path, SHORT_FORMS[path])
         level = self.values
         for depth, name in enumerate(path[:-1], start=1):
             child = level.get(name)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
+import socket
 import sys
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +16,17 @@ import pytest
 
 from millrace.engine.executors import Executor
 from millrace.engine.executors.local import LocalExecutor
+from millrace.engine.sql import SqlStore
+from tests.engine.conftest import fresh_database
 
 ROOT = Path(__file__).parents[2]
+BROKER = "amqp://guest:guest@127.0.0.1:5672//"
+QUEUES = {
+    f"{resource}.{kind}.{stage}": resource
+    for resource in ("cpu", "io", "gpu")
+    for kind in ("one", "two", "flow", "noop", "planned", "patient", "strict", "small", "gives_up")
+    for stage in ("only", "first", "second", "plan", "slow")
+}
 
 MakeExecutor = Callable[..., Executor]
 
@@ -26,14 +39,52 @@ def make_local(
     return LocalExecutor(slots, artifacts=artifacts, scratch=directory / "scratch", **more)
 
 
-EXECUTORS: dict[str, MakeExecutor] = {"local": make_local}
+@contextlib.contextmanager
+def celery_executors(directory: Path) -> Iterator[MakeExecutor]:
+    """A function that makes executors with a worker node of their own, on real PostgreSQL and RabbitMQ."""
+    pytest.importorskip("celery")
+    try:
+        socket.create_connection(("127.0.0.1", 5672), 2).close()
+    except OSError as error:
+        pytest.skip(f"no RabbitMQ on 127.0.0.1:5672: {error}")
+    from tests.engine.cluster import Node, OnItsOwn, delete_queues
+
+    prefix = f"test-{uuid.uuid4().hex[:12]}."
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(fresh_database("postgresql", directory))
+        stack.callback(delete_queues, BROKER, prefix)
+        numbers = itertools.count(1)
+
+        # An engine that is to use such executors must be on the same database.
+        def make(
+            folder: Path, artifacts: Mapping[str, Any], slots: Mapping[str, int], **more: Any
+        ) -> Executor:
+            store = SqlStore(url)
+            node = Node(folder / f"node-{next(numbers)}", url, BROKER, prefix, artifacts, slots, **more)
+            stack.callback(node.kill)
+            stack.callback(store.close)
+            return OnItsOwn(store, url, BROKER, prefix, node)
+
+        make.url = url  # type: ignore[attr-defined]
+        yield make
 
 
-@pytest.fixture(params=sorted(EXECUTORS))
-def make_executor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> MakeExecutor:
-    """A function ``(directory, artifacts, slots, **options)`` that returns an executor, not yet started."""
+def add_root_to_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let worker processes import the test stages by name, from the project's root."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     monkeypatch.setenv("PYTHONPATH", path)
     if str(ROOT) not in sys.path:
         monkeypatch.syspath_prepend(str(ROOT))
-    return EXECUTORS[request.param]
+
+
+@pytest.fixture(params=["local", pytest.param("celery", marks=[pytest.mark.postgres, pytest.mark.rabbitmq])])
+def make_executor(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[MakeExecutor]:
+    """A function ``(directory, artifacts, slots, **options)`` that returns an executor, not yet started."""
+    add_root_to_path(monkeypatch)
+    if request.param == "local":
+        yield make_local
+        return
+    with celery_executors(tmp_path) as make:
+        yield make

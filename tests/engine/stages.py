@@ -12,7 +12,7 @@ from typing import Any
 
 from millrace.engine.context import Skip, StageContext
 from millrace.engine.model import NewItem
-from millrace.errors import BadInput, StageError, Transient
+from millrace.errors import BadInput, StageError, TookTooLong, Transient
 
 
 def noop(ctx: StageContext) -> None:
@@ -29,6 +29,11 @@ def act(ctx: StageContext) -> Mapping[str, Any] | Skip | None:
     if deed == "sleep":
         time.sleep(ctx.input.get("seconds", 60))
         return {"slept": True}
+    if deed == "tidy":
+        try:
+            time.sleep(60)
+        except TookTooLong:
+            return {"tidied": True}
     if deed == "write":
         ctx.artifact("out.txt").write_text(f"{ctx.job} {ctx.idx} {ctx.stage}\n" * ctx.input.get("lines", 1))
         return {"wrote": True}

@@ -39,6 +39,7 @@ class Rig:
         self.directory = directory
         self.ahead = 0.0
         self.url = url
+        self.in_cluster = hasattr(make, "url")
         self._options: dict[str, Any] = {"url": url, "make": make}
         self.engine: Engine = None  # type: ignore[assignment]
 
@@ -117,8 +118,11 @@ def idle(
     tmp_path: Path,
     make_executor: MakeExecutor,  # noqa: F811
 ) -> Iterator[Rig]:
-    with fresh_database(getattr(request, "param", "sqlite"), tmp_path) as url:
-        rig = Rig(tmp_path, url, make_executor)
+    database = getattr(request, "param", "sqlite")
+    if hasattr(make_executor, "url") and database != "sqlite":
+        pytest.skip("a cluster is on PostgreSQL in any case")
+    with fresh_database(database, tmp_path) as url:
+        rig = Rig(tmp_path, getattr(make_executor, "url", url), make_executor)
         yield rig
         rig.stop()
 
@@ -599,6 +603,8 @@ def test_a_restart_goes_on_behind_the_last_finished_stage(idle: Rig) -> None:
 
 @both_databases
 def test_a_restart_fails_what_its_workload_does_not_resume(idle: Rig) -> None:
+    if idle.in_cluster:
+        pytest.skip("calls outlive a server there, so its restart interrupts nothing")
     idle.start({"cpu": 1, "gpu": 0, "io": 0})
     idle.submit("job", {"do": "write"}, {"do": "sleep"}, ECHO, kind="gives_up")
     idle.running("job", 1)

@@ -17,7 +17,7 @@ import orjson
 import pytest
 
 from millrace.blobs import open_store
-from millrace.engine.executors import Added, Call, Done, Ended, Executor, Lost, Progress, Report
+from millrace.engine.executors import OVERDUE, Added, Call, Done, Ended, Executor, Lost, Progress, Report
 from millrace.engine.store import Claimed
 from millrace.engine.workload import Stage
 from tests.engine.executors import MakeExecutor, make_executor  # noqa: F401 - a fixture
@@ -300,6 +300,36 @@ def test_an_idle_worker_that_is_killed_from_outside_is_replaced(bench: Bench) ->
     assert bench.run({"do": "echo"})[0].verdict == "succeeded"
 
 
+def test_a_call_that_exceeds_its_timeout_is_dead_with_its_children(bench: Bench) -> None:
+    lease = bench.call(
+        {"do": "child", "path": str(bench.directory / "pids")}, stage=stage("only", timeout=2.0)
+    )
+    worker, child = pids(bench.directory / "pids")
+    if not bench.executor.keeps_time:
+        bench.executor.kill(lease, OVERDUE)  # as the engine does, which keeps the time then
+    assert bench.end(lease)[-1] == Lost(lease, OVERDUE, blame=False)
+    assert not alive(worker)
+    assert not alive(child)
+    assert bench.run({"do": "echo"})[0].verdict == "succeeded"
+
+
+def test_each_item_of_a_call_has_the_timeout_for_itself(bench: Bench) -> None:
+    patient = stage("only", timeout=4.0)
+    bench.run({"do": "echo"}, stage=patient)
+    done = bench.run(*[{"do": "sleep", "seconds": 1.1}] * 4, stage=patient)
+    assert [report.verdict for report in done] == ["succeeded"] * 4
+
+
+def test_a_soft_timeout_is_raised_inside_the_stage_and_leaves_the_worker_alive(bench: Bench) -> None:
+    patient = stage("only", soft_timeout=0.2)
+    (slow, quick) = bench.run({"do": "sleep"}, {"do": "echo"}, stage=patient)
+    assert slow.error is not None
+    assert (slow.error["code"], slow.error["retryable"], slow.error["backend"]) == ("timeout", False, False)
+    assert quick.verdict == "succeeded"
+    (tidy,) = bench.run({"do": "tidy"}, stage=patient)
+    assert results(tidy) == {"tidied": True}
+
+
 def test_memory_beyond_the_limit_fails_the_item_and_not_the_worker(bench: Bench) -> None:
     tight = stage("only", memory=2 << 30)
     (failed, fine) = bench.run({"do": "eat", "bytes": 4 << 30}, {"do": "eat", "bytes": 1 << 20}, stage=tight)
@@ -313,7 +343,7 @@ def test_memory_beyond_the_limit_fails_the_item_and_not_the_worker(bench: Bench)
 
 def test_a_model_is_loaded_once_and_the_warm_worker_is_preferred(bench: Bench) -> None:
     first = results(bench.run({"do": "warm"})[0])
-    assert any("model" in worker.warm for worker in bench.executor.workers())
+    bench.until(lambda: any("model" in worker.warm for worker in bench.executor.workers()))
     assert [results(bench.run({"do": "warm"})[0]) for _ in range(5)] == [first] * 5
 
 
@@ -346,14 +376,18 @@ def test_stopping_kills_everything(start: Callable[..., Bench], make_executor: M
     running = pids(bench.directory / "pids")
     workers = [worker.pid for worker in bench.executor.workers()]
     bench.executor.stop()
-    assert not any(alive(pid) for pid in [*running, *workers])
+    deadline = time.monotonic() + PATIENCE
+    while any(alive(pid) for pid in [*running, *workers]):
+        assert time.monotonic() < deadline, "something runs on"
+        time.sleep(0.01)
     bench.executor.stop = lambda: None  # type: ignore[method-assign]
 
 
 def test_workers_are_described(bench: Bench) -> None:
     lease = bench.call({"do": "child", "path": str(bench.directory / "pids")})
     worker, _ = pids(bench.directory / "pids")
-    bench.reports += bench.executor.poll(0.1)
+    bench.until(lambda: bench.executor.worker_of(lease))
+    bench.until(lambda: any(info.state == "busy" for info in bench.executor.workers()))
     (busy,) = [info for info in bench.executor.workers() if info.state == "busy"]
     assert (busy.pid, busy.kind, busy.stage, busy.calls) == (worker, "one", "only", 1)
     assert bench.executor.worker_of(lease) == busy.name

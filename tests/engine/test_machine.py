@@ -24,7 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from millrace.blobs import open_store
 from millrace.engine import loop
 from millrace.engine.engine import Engine
-from millrace.engine.executors import Call, Done, Ended, Lost, Report, WorkerInfo
+from millrace.engine.executors import Call, DiesWithServer, Done, Ended, Lost, Report, WorkerInfo
 from millrace.engine.model import NewItem, NewJob, State
 from millrace.engine.sql import SqlStore
 from millrace.engine.sql.transaction import SqlTransaction
@@ -65,7 +65,7 @@ class FlakyStore(SqlStore):
                 raise OSError("no space left on device")
 
 
-class ScriptedExecutor:
+class ScriptedExecutor(DiesWithServer):
     """Runs nothing: keeps the calls it is given until the machine says what became of them."""
 
     slots: Mapping[str, int] = SLOTS

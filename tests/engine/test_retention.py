@@ -86,7 +86,7 @@ def test_a_job_goes_with_all_it_had_when_its_time_is_over(rig, database_url):
 
 
 def test_rows_go_in_batches_and_a_crash_in_between_does_no_harm(rig, database_url, monkeypatch):
-    monkeypatch.setattr("millrace.engine.retention._ROWS_A_BATCH", 7)
+    monkeypatch.setattr("millrace.engine.commands._ROWS_A_BATCH", 7)
     rig.run("a", items=40, ttl=1.0)
     batches = []
     request = rig.engine.loop.request

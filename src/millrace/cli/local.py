@@ -41,6 +41,7 @@ MediaRoots = Annotated[
 def add_to(app: typer.Typer) -> None:
     """Add the commands, in the order of the help."""
     app.command(rich_help_panel=PANEL)(serve)
+    app.command(rich_help_panel=PANEL)(worker)
     app.command(rich_help_panel=PANEL)(doctor)
     app.add_typer(models_app, name="models", rich_help_panel=PANEL)
     app.command(rich_help_panel=PANEL)(demo)
@@ -93,6 +94,61 @@ def _serve(services: Any, plugins: Mapping[str, Plugin]) -> None:
     typer.echo(f"millrace {__version__} on {url_of(listener)}")
     sys.stdout.flush()
     run(services, plugins, listener)
+
+
+def worker(
+    queues: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--queues",
+            metavar="NAMES",
+            help="Take from these queues only, by name or pattern (image_upload,gpu.*); default: all.",
+        ),
+    ] = None,
+    slots: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SLOTS", help="How much runs here at once: cpu=2,gpu=1; default: as in settings."
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What this machine is called; default: its host name.")
+    ] = None,
+    data_dir: DataDir = None,
+    media_root: MediaRoots = None,
+    config: ConfigFile = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="text or json.")] = None,
+) -> None:
+    """Run stages for a cluster (executor: celery) until SIGTERM: what runs is finished, or given back."""
+    flags = {
+        "data_dir": data_dir,
+        "media_roots": tuple(media_root or ()),
+        "log.level": log_level,
+        "log.format": log_format,
+        # The machine has no server whose address could be open to anybody.
+        "require_auth": False,
+        **worker_slots(slots),
+    }
+    plugins, settings = read_settings(config, flags)
+    from millrace.server.logs import configure
+
+    configure(settings.log.level, settings.log.format)
+    from millrace.worker import run
+
+    wanted = [part.strip() for text in queues or () for part in text.split(",") if part.strip()]
+    run(settings, plugins, wanted, name, only_named=slots is not None)
+
+
+def worker_slots(text: str | None) -> dict[str, str]:
+    """Return ``cpu=2,gpu=1`` as settings; SettingsError where it is none."""
+    found: dict[str, str] = {}
+    for part in (text or "").split(",") if text is not None else ():
+        resource, equals, number = part.strip().partition("=")
+        if resource not in ("cpu", "gpu", "io") or not equals or not number.isdigit():
+            raise SettingsError(f"--slots: write it like cpu=2,gpu=1 (of cpu, gpu and io), not {text!r}")
+        found[f"slots.{resource}"] = number
+    return found
 
 
 def read_settings(config: Path | None, flags: Mapping[str, Any]) -> tuple[dict[str, Plugin], Settings]:

@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from millrace.engine.lifecycle import backoff
 from millrace.engine.model import Job
@@ -269,6 +269,8 @@ class Deliveries:
         self._lock = threading.Lock()
         self._timer = Timer("deliveries", self._step)
         engine.loop.outcomes.finished.append(self._on_finished)
+        engine.commands["deliveries.resend"] = self._resend
+        engine.commands["deliveries.tell"] = self._tell
 
     def start(self) -> None:
         """Begin to send."""
@@ -292,32 +294,29 @@ class Deliveries:
     async def resend(self, id: str, channel: str) -> Delivery:
         """Send a delivery once more, with all its attempts before it. Conflict while it is pending."""
 
-        def again(round_: Round) -> Delivery:
-            delivery = round_.tx.load_delivery(id)
-            if delivery is None or delivery.channel != channel:
-                raise NotFound(f"nothing was sent under the id {id!r}")
-            if delivery.state == "pending":
-                raise Conflict(f"the delivery {id} is still being tried (attempt {delivery.attempts})")
-            fresh = replace(
-                delivery,
-                state="pending",
-                attempts=0,
-                next_at=round_.now,
-                finished_at=None,
-                updated_at=round_.now,
-            )
-            round_.tx.save_delivery(fresh)
-            round_.afterwards.append(self._timer.wake)
-            return fresh
+        await self._engine.command("deliveries.resend", id=id, channel=channel)
+        return await self.get(id, channel)
 
-        return await asyncio.wrap_future(self._engine.loop.request(again))
+    def _resend(self, round_: Round, id: str, channel: str) -> None:
+        delivery = round_.tx.load_delivery(id)
+        if delivery is None or delivery.channel != channel:
+            raise NotFound(f"nothing was sent under the id {id!r}")
+        if delivery.state == "pending":
+            raise Conflict(f"the delivery {id} is still being tried (attempt {delivery.attempts})")
+        now = round_.now
+        round_.tx.save_delivery(
+            replace(delivery, state="pending", attempts=0, next_at=now, finished_at=None, updated_at=now)
+        )
+        round_.afterwards.append(self._timer.wake)
 
     async def tell(self, channel: str, message: Message) -> Delivery:
         """Send something that no job's end was the cause of."""
-        id = await asyncio.wrap_future(
-            self._engine.loop.request(lambda round_: self._write(round_, self._channels[channel], message))
-        )
+        id = await self._engine.command("deliveries.tell", channel=channel, message=message)
         return await self.get(id, channel)
+
+    def _tell(self, round_: Round, channel: str, message: Message | Mapping[str, Any]) -> str:
+        given = message if isinstance(message, Message) else Message(**message)
+        return self._write(round_, self._channels[channel], given)
 
     def _on_finished(self, round_: Round, row: JobRow) -> None:
         job = round_.tx.notification_source(row)

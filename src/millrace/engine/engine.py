@@ -6,33 +6,48 @@ All methods are coroutines and safe to call from any event loop. What they retur
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import secrets
+import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol, TypeVar
 
-from millrace.engine import board
+from millrace.engine import board, wire
 from millrace.engine.artifacts import ArtifactStore
 from millrace.engine.board import RunningItem, WaitingItems
+from millrace.engine.cluster import ANSWERS, EVENTS, LIVE
+from millrace.engine.cluster.peers import PATIENCE, Peers, Wire, error_text
+from millrace.engine.commands import create, decoded, engine_commands
 from millrace.engine.events import Feed
 from millrace.engine.executors import Executor, WorkerInfo
 from millrace.engine.loop import EngineLoop
 from millrace.engine.model import Artifact, Event, Item, Job, NewJob, StageRun, State
 from millrace.engine.retention import remove_job
 from millrace.engine.round import Round
-from millrace.engine.scheduler import ActiveJob
-from millrace.engine.store import PLAN_STAGE, JobPage, JobQuery, JobRow, KindStats, Record, Store
+from millrace.engine.store import JobPage, JobQuery, JobRow, KindStats, LeadershipLost, Record, Store
 from millrace.engine.waiting import Waiting, waiting
 from millrace.engine.workload import Workload
-from millrace.errors import Conflict, InvalidRequest, NotFound, QueueFull, Unavailable
+from millrace.errors import Conflict, InvalidRequest, NotFound, Unavailable
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 Mode = Literal["active", "paused", "draining"]
 
 _READERS = 8
+_ASKERS = 16
+_COMMANDS_A_ROUND = 100
+_COMMANDS_KEPT = 600.0
+_LIVE_AT_ONCE = 20
+_ITEMS_TOLD = 200
+_PAYLOAD = 7900
+"""Bytes of a notification; PostgreSQL takes less than 8000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +80,29 @@ class Status:
     lost: int
 
 
+def status_of(told: Mapping[str, Any] | None, kinds: Iterable[str], failure: str | None) -> Status:
+    """Make a status of what the server in charge told; of nothing where none is."""
+    if told is None:
+        none = dict.fromkeys(kinds, 0)
+        modes: dict[str, Mode] = dict.fromkeys(kinds, "active")
+        missing = failure or "no server is in charge of the database just now"
+        return Status([], {}, modes, [], none, dict(none), missing, 0)
+    return Status(
+        workers=[WorkerInfo(**{**worker, "warm": tuple(worker["warm"])}) for worker in told["workers"]],
+        slots={name: (used, number) for name, (used, number) in told["slots"].items()},
+        modes={kind: told["modes"].get(kind, "active") for kind in kinds},
+        paused=[PausedStage(**stage) for stage in told["paused"]],
+        waiting={kind: told["waiting"].get(kind, 0) for kind in kinds},
+        running={kind: told["running"].get(kind, 0) for kind in kinds},
+        failure=told["failure"],
+        lost=told["lost"],
+    )
+
+
+def _server_name() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
 class Part(Protocol):
     """Something that runs beside the engine's loop, on threads of its own."""
 
@@ -88,19 +126,34 @@ class Engine:
         workloads: Sequence[Workload],
         *,
         clock: Callable[[], float] = time.time,
+        connect: Callable[[], Wire] | None = None,
     ) -> None:
+        """``connect`` opens a way to other servers on the same database; None: there is no other."""
         self.store = store
         self.artifact_store = artifacts
         self.workloads = {workload.kind: workload for workload in workloads}
         self.feed = Feed()
         self._executor = executor
         self._clock = clock
-        self.loop = EngineLoop(store, executor, artifacts, self.workloads, self.feed, clock)
+        shared = connect is not None
+        self.loop = EngineLoop(store, executor, artifacts, self.workloads, self.feed, clock, shared=shared)
+        self.commands: dict[str, Callable[..., Any]] = engine_commands(self)
+        self.peers: Peers | None = None
+        if connect is not None:
+            self.peers = Peers(_server_name(), connect, self._leads, self._told_status, self.feed)
+            self.loop.took_over = self._take_over
+            self.loop.stepped_down = self._step_down
+            self.loop.deaf = self._deaf
+            self.loop.serve = self._serve
+            self.loop.announce = self._announce
+        self._served_at = 0.0
+        self._starting: threading.Thread | None = None
         self.loop.outcomes.finished.append(self._tell_waiters)
         self._waiters: dict[str, list[Future[None]]] = {}
         self._waiters_lock = threading.Lock()
         self._parts: list[Part] = []
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="engine-read")
+        self._askers = ThreadPoolExecutor(_ASKERS, thread_name_prefix="engine-ask")
 
     def attach(self, part: Part) -> None:
         """Have something start and stop with the engine: deliveries, schedules, retention."""
@@ -112,17 +165,27 @@ class Engine:
         Raises:
             Unavailable: another server owns the data, or the database cannot be reached.
         """
+        if self.peers is not None:
+            self.peers.start()
+            self.loop.start()
+            return
         self.store.acquire()
         self.loop.start()
         for part in self._parts:
             part.start()
 
     def stop(self) -> None:
-        """Stop at once: what runs is killed and goes on at the next start. Blocks."""
+        """Stop at once: what runs is killed and goes on at the next start. Blocks.
+
+        In a cluster what runs goes on meanwhile.
+        """
         for part in reversed(self._parts):
             part.stop()
         self.loop.stop()
+        if self.peers is not None:
+            self.peers.stop()
         self._readers.shutdown(wait=True)
+        self._askers.shutdown(wait=False, cancel_futures=True)
         self.store.close()
 
     # -- submitting and steering --------------------------------------------------------------
@@ -140,55 +203,18 @@ class Engine:
             Conflict: the scope is being worked on, or the idempotency key had another body.
             QueueFull: the workload's queue is at its capacity, or draining.
         """
-        job_id, created = await self._request(lambda round_: self.create(round_, new))
+        job_id, created = await self.command("create", new=new)
         return await self.job(job_id), created
 
     def create(self, round_: Round, new: NewJob) -> tuple[str, bool]:
         """Create a job within a transaction of the engine's thread; see ``submit``."""
-        stages = self._check(new)
-        tx, now = round_.tx, round_.now
-        workload = self.workloads[new.kind]
-        if new.idempotency is not None:
-            known = tx.idempotent(*new.idempotency, new.id, now)
-            if known is not None:
-                return known, False
-        if self.loop.scheduler.paused.get(new.kind) == "draining":
-            raise QueueFull(f"{new.kind} is draining: it takes no new jobs for now")
-        limit = workload.max_queued_jobs
-        if limit is not None and tx.unfinished_jobs(new.kind) >= limit:
-            raise QueueFull(f"{new.kind} has {limit} unfinished jobs already, which is its limit")
-        row = tx.insert_job(new, stages, now, new.ttl if new.ttl is not None else workload.ttl)
-        self.loop.adopt(tx, row)
-        round_.event(row, "job.created", total=row.total)
-        return row.id, True
-
-    def _check(self, new: NewJob) -> tuple[str, ...]:
-        """Return the stages a new job goes through; InvalidRequest where there is nothing to run."""
-        workload = self.workload(new.kind)
-        if not new.items and not new.plan:
-            raise InvalidRequest("a job needs at least one item")
-        if new.plan and workload.plan is None:
-            raise InvalidRequest(f"{new.kind} jobs have no plan stage; give the items")
-        if new.parallelism is not None and new.parallelism < 1:
-            raise InvalidRequest(f"parallelism must be at least 1, not {new.parallelism}")
-        stages = workload.stage_names(new.options)
-        if not stages:
-            raise InvalidRequest("the options leave no stage to run")
-        return stages
+        return create(self, round_, new)
 
     async def release(
         self, job_id: str, *, parallelism: int | None = None, priority: int | None = None
     ) -> Job:
         """Start a held job. Conflict when it is not held any more."""
-
-        def start(round_: Round) -> None:
-            job = self._active(job_id)
-            if job is None or not job.row.held:
-                raise Conflict(f"job {job_id} was started before")
-            job.row.held = False
-            self._steer(round_, job.row, parallelism, priority)
-
-        await self._request(start)
+        await self.command("release", job_id=job_id, parallelism=parallelism, priority=priority)
         return await self.job(job_id)
 
     async def update(
@@ -200,27 +226,8 @@ class Engine:
         meta: Mapping[str, Any] | None = None,
     ) -> Job:
         """Change an unfinished job's priority or parallelism, or the contract's facts about any job."""
-
-        def change(round_: Round) -> None:
-            job = self._active(job_id)
-            row = job.row if job else self._row(round_, job_id)
-            if job is None and (priority is not None or parallelism is not None):
-                raise Conflict(f"job {job_id} has ended ({row.state}); its priority means nothing any more")
-            if meta is not None:
-                round_.tx.set_meta(row, meta)
-            self._steer(round_, row, parallelism, priority)
-
-        await self._request(change)
+        await self.command("update", job_id=job_id, priority=priority, parallelism=parallelism, meta=meta)
         return await self.job(job_id)
-
-    def _steer(self, round_: Round, row: JobRow, parallelism: int | None, priority: int | None) -> None:
-        if parallelism is not None:
-            row.parallelism = parallelism
-        if priority is not None:
-            job = self._active(row.id)
-            if job is not None:
-                self.loop.scheduler.set_priority(job, int(priority))
-        round_.event(row, "job.updated", priority=row.priority, parallelism=row.parallelism)
 
     async def cancel(self, job_id: str) -> Job:
         """Cancel a job: what waits is dropped, what runs is killed. Returns when nothing of it runs any more.
@@ -230,24 +237,9 @@ class Engine:
         ended: Future[None] = Future()
         with self._waiters_lock:
             self._waiters.setdefault(job_id, []).append(ended)
-
-        def withdraw(round_: Round) -> bool:
-            job = self._active(job_id)
-            if job is None:
-                self._row(round_, job_id)
-                return False
-            row = job.row
-            if not row.cancel_requested:
-                row.cancel_requested = True
-                round_.event(row, "job.cancel_requested")
-                self.loop.kill_job(job_id)
-                self.loop.outcomes.end_queued(round_, job, State.CANCELLED, None)
-                self.loop.outcomes.settle(round_, row)
-            return True
-
         try:
-            if await self._request(withdraw):
-                await asyncio.wrap_future(ended)
+            if await self.command("cancel", job_id=job_id):
+                await self._until_ended(job_id, ended)
         finally:
             with self._waiters_lock:
                 waiters = self._waiters.get(job_id, [])
@@ -257,46 +249,22 @@ class Engine:
                     self._waiters.pop(job_id, None)
         return await self.job(job_id)
 
+    async def _until_ended(self, job_id: str, ended: Future[None]) -> None:
+        """Wait for a job's end: for the word of this server's own thread, or to see it in the database."""
+        while not ended.done():
+            wait = 1.0 if self.loop.leading else 0.05
+            await asyncio.wait([asyncio.wrap_future(ended)], timeout=wait)
+            job = await self._read(self.store.job, job_id)
+            if job is None or job.state.final:
+                return
+
     async def retry(self, job_id: str, idxs: Sequence[int] | None = None) -> Job:
         """Queue the failed items of a job again, at the stage that failed; all of them, or those named.
 
         Naming items also brings back cancelled ones. Conflict when there is none to try again.
         """
-
-        def again(round_: Round) -> None:
-            tx = round_.tx
-            job = self._active(job_id)
-            row = job.row if job else self._row(round_, job_id)
-            if job is None:
-                self._check_room(round_, row)
-            before = dict(tx.ended_items(row, idxs))
-            moved = tx.retry_items(row, idxs, round_.now)
-            if not moved:
-                raise Conflict(f"job {job_id} has no failed item to try again")
-            for idx, stage, size in moved:
-                if idx == PLAN_STAGE:
-                    row.planning = True
-                    continue
-                setattr(row, before[idx], getattr(row, before[idx]) - 1)
-                row.queued += 1
-                row.size_done -= size * (len(row.stages) - stage)
-            row.cancel_requested = False
-            row.error = None
-            row.finished_at = row.expires_at = None
-            row.state = State.RUNNING if row.started_at is not None else State.QUEUED
-            round_.event(row, "job.updated", retried=len(moved))
-            self.loop.scheduler.remove(job_id)
-            self.loop.adopt(tx, row)
-
-        await self._request(again)
+        await self.command("retry", job_id=job_id, idxs=None if idxs is None else list(idxs))
         return await self.job(job_id)
-
-    def _check_room(self, round_: Round, row: JobRow) -> None:
-        limit = self.workload(row.kind).max_queued_jobs
-        if limit is not None and round_.tx.unfinished_jobs(row.kind) >= limit:
-            raise QueueFull(f"{row.kind} has {limit} unfinished jobs already, which is its limit")
-        if row.scope is not None:
-            round_.tx.check_scope(row.kind, row.scope, row.seq)
 
     async def delete(self, job_id: str) -> None:
         """Delete a finished job, with its artifacts and uploads. Conflict while it is unfinished."""
@@ -308,19 +276,7 @@ class Engine:
     async def set_mode(self, kind: str, mode: Mode) -> None:
         """Pause a workload (nothing of it starts), drain it (it takes no new jobs), or let it work again."""
         self.workload(kind)
-
-        def change(round_: Round) -> None:
-            round_.tx.set_fact(f"workload:{kind}", mode)
-
-            def apply() -> None:
-                if mode == "active":
-                    self.loop.scheduler.paused.pop(kind, None)
-                else:
-                    self.loop.scheduler.paused[kind] = mode
-
-            round_.afterwards.append(apply)
-
-        await self._request(change)
+        await self.command("set_mode", kind=kind, mode=mode)
         self._executor.wake()
 
     async def pause(self, kind: str) -> None:
@@ -337,11 +293,13 @@ class Engine:
 
     async def put_record(self, namespace: str, key: str, data: Mapping[str, Any]) -> int:
         """Append a record of a workload's own; return its number."""
-        return await self._request(lambda round_: round_.tx.put_record(namespace, key, data, round_.now))
+        number: int = await self.command("put_record", namespace=namespace, key=key, data=dict(data))
+        return number
 
     async def delete_records(self, namespace: str, key: str) -> int:
         """Delete the records under a key; return how many there were."""
-        return await self._request(lambda round_: round_.tx.delete_records(namespace, key))
+        number: int = await self.command("delete_records", namespace=namespace, key=key)
+        return number
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -357,12 +315,12 @@ class Engine:
         job = await self._read(self.store.job, job_id)
         if job is None:
             raise NotFound(f"no job {job_id!r}")
-        return self._with_live_progress(job)
+        return (await self._with_live_progress([job]))[0]
 
     async def jobs(self, query: JobQuery) -> JobPage:
         """Return a page of jobs, newest first."""
         page = await self._read(self.store.jobs, query)
-        return replace(page, jobs=[self._with_live_progress(job) for job in page.jobs])
+        return replace(page, jobs=await self._with_live_progress(page.jobs))
 
     async def items(
         self, job_id: str, *, after: int = -1, limit: int = 100, states: Sequence[State] = ()
@@ -443,9 +401,13 @@ class Engine:
         await self._read(self.store.ping)
         if self.loop.failure is not None:
             raise Unavailable(f"the database could not be written to: {self.loop.failure}")
+        if self.peers is not None and not self.loop.leading and self.peers.leader is None:
+            raise Unavailable("no server is in charge of the database just now")
 
     def status(self) -> Status:
-        """Return what the engine is doing now."""
+        """Return what the engine is doing now; what the server in charge last told, where it is another."""
+        if self.peers is not None and not self.loop.leading:
+            return status_of(self.peers.leader, self.workloads, self.loop.failure)
         scheduler = self.loop.scheduler
         waiting: dict[str, int] = dict.fromkeys(self.workloads, 0)
         running: dict[str, int] = dict.fromkeys(self.workloads, 0)
@@ -469,17 +431,54 @@ class Engine:
 
     def running(self) -> list[RunningItem]:
         """Return what is being worked on, the longest running first."""
+        told = self._told("running_items")
+        if told is not None:
+            return [RunningItem(**row) for row in told]
         return board.running(self.loop.calls, dict(self.loop.outcomes.progress))
 
     def waiting(self) -> list[WaitingItems]:
         """Return what waits and for what, in the order in which it is served."""
+        told = self._told("waiting_items")
+        if told is not None:
+            return [WaitingItems(**row) for row in told]
         return board.waiting(self.loop.scheduler, self._clock())
+
+    def _told(self, what: str) -> Sequence[Mapping[str, Any]] | None:
+        """Return what the server in charge last told of itself; None where that is this one."""
+        if self.peers is None or self.loop.leading:
+            return None
+        found: Sequence[Mapping[str, Any]] = (self.peers.leader or {}).get(what, ())
+        return found
 
     # -- how ----------------------------------------------------------------------------------
 
-    async def _request(self, request: Callable[[Round], T]) -> T:
-        result: T = await asyncio.wrap_future(self.loop.request(request))
-        return result
+    async def command(self, name: str, **arguments: Any) -> Any:
+        """Have something done within a transaction: here, or by the server that is in charge."""
+        if self.loop.leading or self.peers is None:
+            perform = self.commands[name]
+            try:
+                return await asyncio.wrap_future(
+                    self.loop.request(lambda round_: perform(round_, **arguments))
+                )
+            except LeadershipLost:
+                if self.peers is None:
+                    raise
+        return await self._read_slowly(self.peers.ask, name, arguments)
+
+    def command_now(self, name: str, **arguments: Any) -> Any:
+        """Do as ``command`` does, and block; not on an event loop."""
+        if self.loop.leading or self.peers is None:
+            perform = self.commands[name]
+            try:
+                return self.loop.request(lambda round_: perform(round_, **arguments)).result()
+            except LeadershipLost:
+                if self.peers is None:
+                    raise
+        return self.peers.ask(name, arguments)
+
+    async def _read_slowly(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run what may wait for another server, beside the reads that must not wait for it."""
+        return await asyncio.get_running_loop().run_in_executor(self._askers, function, *arguments)
 
     async def _read(self, function: Callable[..., T], *arguments: Any) -> T:
         read: Awaitable[T] = asyncio.get_running_loop().run_in_executor(self._readers, function, *arguments)
@@ -494,25 +493,94 @@ class Engine:
 
         round_.afterwards.append(tell)
 
-    def _active(self, job_id: str) -> ActiveJob | None:
-        return self.loop.scheduler.jobs.get(job_id)
+    # -- other servers ------------------------------------------------------------------------
 
-    def _row(self, round_: Round, job_id: str) -> JobRow:
-        row = round_.tx.load_job(job_id)
-        if row is None:
-            raise NotFound(f"no job {job_id!r}")
-        return row
+    def _leads(self) -> bool:
+        return self.loop.leading
 
-    def _with_live_progress(self, job: Job) -> Job:
-        work = len(job.stages) * max(1, job.counts.total)
-        live = sum(
-            fraction
-            for (job_id, _), (fraction, _) in list(self.loop.outcomes.progress.items())
-            if job_id == job.id
-        )
-        if not live or not work:
-            return job
-        return replace(job, progress=min(1.0, job.progress + live / work))
+    def _told_status(self) -> dict[str, Any]:
+        return {
+            **asdict(self.status()),
+            "running_items": [asdict(item) for item in self.running()[:_ITEMS_TOLD]],
+            "waiting_items": [asdict(item) for item in self.waiting()[:_ITEMS_TOLD]],
+        }
+
+    def _take_over(self) -> None:
+        """Start the parts, beside the engine's thread: they may ask it for something at once."""
+        self._starting = threading.Thread(target=self._start_parts, name="parts", daemon=True)
+        self._starting.start()
+
+    def _start_parts(self) -> None:
+        try:
+            for part in self._parts:
+                part.start()
+        except LeadershipLost:
+            return  # they are stopped by now
+        except Exception:
+            log.exception("a part of the engine could not be started")
+
+    def _step_down(self) -> None:
+        if self._starting is not None:
+            self._starting.join()
+        for part in reversed(self._parts):
+            part.stop()
+
+    def _deaf(self) -> bool:
+        assert self.peers is not None
+        return time.monotonic() - self.peers.silent_since > PATIENCE + 1.0
+
+    def _serve(self, round_: Round) -> None:
+        """Do what other servers ask for, each in full or not at all, and write the answers down."""
+        now = time.monotonic()
+        if not self._executor.commands_wait and now - self._served_at < 1.0:
+            return
+        self._executor.commands_wait = False
+        self._served_at = now
+        asked = round_.tx.take_commands(_COMMANDS_A_ROUND)
+        for command in asked:
+            perform = decoded(self.commands, command.name, command.body)
+            answer, error = self.loop.answer(round_, perform)
+            text = None if error is not None else wire.dumps(answer).decode()
+            round_.tx.answer_command(command.seq, text, error_text(error) if error is not None else None)
+            round_.tx.notify(ANSWERS, command.id)
+        if len(asked) == _COMMANDS_A_ROUND:
+            self._executor.commands_wait = True
+            self._executor.wake()
+        elif not asked:
+            round_.tx.drop_commands(_COMMANDS_KEPT)
+
+    def _announce(self, round_: Round) -> None:
+        """Tell the other servers, at the commit, what their watchers want to know."""
+        assert self.peers is not None
+        if not self.peers.others:
+            return
+        if round_.events:
+            named = ",".join({job.id for job, *_ in round_.events})
+            round_.tx.notify(EVENTS, named if len(named) < _PAYLOAD else "")
+        rows = [[event.job, event.idx, event.at, event.data] for event in round_.live]
+        while rows:
+            text = wire.dumps(rows[:_LIVE_AT_ONCE]).decode()
+            if len(text.encode()) < _PAYLOAD:
+                round_.tx.notify(LIVE, text)
+            del rows[:_LIVE_AT_ONCE]
+
+    async def _with_live_progress(self, jobs: Sequence[Job]) -> list[Job]:
+        live: dict[str, float] = {}
+        if self.loop.leading:
+            for (job_id, _), (fraction, _) in list(self.loop.outcomes.progress.items()):
+                live[job_id] = live.get(job_id, 0.0) + fraction
+        else:
+            running = [job.id for job in jobs if job.counts.running]
+            if running:
+                live = await self._read(self.store.live_progress, running)
+        found = []
+        for job in jobs:
+            work = len(job.stages) * max(1, job.counts.total)
+            more = live.get(job.id, 0.0)
+            found.append(
+                replace(job, progress=min(1.0, job.progress + more / work)) if more and work else job
+            )
+        return found
 
     def _with_live_item(self, item: Item) -> Item:
         live = self.loop.outcomes.progress.get((item.job, item.idx))

@@ -23,10 +23,15 @@ class _Watcher:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.buffer: deque[Event] = deque(maxlen=_BUFFER)
+        self.behind = False
         self.news = asyncio.Event()
 
     def push(self, events: list[Event]) -> None:
         self.buffer.extend(events)
+        self.news.set()
+
+    def nudge(self) -> None:
+        self.behind = True
         self.news.set()
 
 
@@ -56,6 +61,17 @@ class Feed:
         for watcher, news in targets:
             with contextlib.suppress(RuntimeError):  # its loop was closed meanwhile
                 watcher.loop.call_soon_threadsafe(watcher.push, news)
+
+    def nudge(self, job_ids: Iterable[str] | None) -> None:
+        """Have the watchers of these jobs (None: of all) look into the log: another server wrote into it."""
+        if not self._watchers:
+            return
+        with self._lock:
+            wanted = self._watchers.keys() if job_ids is None else job_ids
+            targets = [watcher for job in wanted for watcher in self._watchers.get(job, ())]
+        for watcher in targets:
+            with contextlib.suppress(RuntimeError):  # its loop was closed meanwhile
+                watcher.loop.call_soon_threadsafe(watcher.nudge)
 
     async def watch(
         self,
@@ -92,6 +108,7 @@ class Feed:
                 while not behind:
                     await watcher.news.wait()
                     watcher.news.clear()
+                    nudged, watcher.behind = watcher.behind, False
                     while watcher.buffer and not behind:
                         event = watcher.buffer.popleft()
                         if event.seq == 0:
@@ -103,6 +120,7 @@ class Feed:
                             behind = event.type == FINISHED
                         elif event.seq > seen:
                             behind = True
+                    behind = behind or nudged
         finally:
             with self._lock:
                 watchers = self._watchers[job_id]

@@ -21,12 +21,19 @@ import orjson
 
 from millrace.engine.artifacts import ArtifactStore
 from millrace.engine.events import Feed
-from millrace.engine.executors import Call, Executor, Report
+from millrace.engine.executors import OVERDUE, Call, Executor, Report
 from millrace.engine.model import Event, State
-from millrace.engine.outcomes import OVERDUE, Outcomes
+from millrace.engine.outcomes import Outcomes
 from millrace.engine.round import Round, RoundEvent, Running
 from millrace.engine.scheduler import ActiveJob, Pick, Scheduler
-from millrace.engine.store import PLAN_STAGE, JobRow, Store, Transaction, TransactionLost
+from millrace.engine.store import (
+    PLAN_STAGE,
+    JobRow,
+    LeadershipLost,
+    Store,
+    Transaction,
+    TransactionLost,
+)
 from millrace.engine.workload import Workload
 from millrace.errors import Unavailable
 
@@ -37,6 +44,7 @@ _RENEW_SECONDS = 10.0
 _PROGRESS_SECONDS = 0.1
 _ETA_SECONDS = 0.5
 _RETRY_COMMIT_SECONDS = 0.5
+_CAMPAIGN_SECONDS = 0.5
 
 Request = Callable[[Round], Any]
 
@@ -44,7 +52,13 @@ Request = Callable[[Round], Any]
 class EngineLoop:
     """The thread that owns the scheduler, the executor and all writes.
 
+    With ``shared``, several servers have one database, and this one works while it is in charge of it.
+
     failure     why nothing can be written at the moment; None when all is well.
+    leading     whether this server is in charge; always so where it has the database for itself.
+    took_over, stepped_down   called when that begins and ends; ``deaf`` says whether the one in charge,
+                that holds the lock, has not been heard of for too long.
+    serve, announce   called within each round: answers what other servers asked; tells them what happened.
     listeners   called with a round's events after they were committed; must be quick.
     """
 
@@ -56,14 +70,25 @@ class EngineLoop:
         workloads: Mapping[str, Workload],
         feed: Feed,
         clock: Callable[[], float] = time.time,
+        *,
+        shared: bool = False,
     ) -> None:
+        self.shared = shared
+        self.leading = False
+        self.took_over: Callable[[], None] = lambda: None
+        self.stepped_down: Callable[[], None] = lambda: None
+        self.deaf: Callable[[], bool] = lambda: False
+        self.serve: Callable[[Round], None] | None = None
+        self.announce: Callable[[Round], None] | None = None
         self.store = store
         self.executor = executor
         self.artifacts = artifacts
         self.workloads = workloads
         self.feed = feed
         self.clock = clock
-        self.scheduler = Scheduler(executor.slots)
+        self.scheduler = Scheduler(
+            executor.slots, grain=executor.grain, ahead=executor.ahead, limit=executor.limit
+        )
         self.calls: dict[int, Running] = {}
         self.outcomes = Outcomes(self.scheduler, executor, artifacts, workloads, self.calls)
         self.failure: str | None = None
@@ -102,6 +127,9 @@ class EngineLoop:
         if not self._accepting:
             future.set_exception(Unavailable("the engine is stopping"))
             return future
+        if not self.leading:
+            future.set_exception(LeadershipLost("another server is in charge"))
+            return future
         self._inbox.append((request, future))
         self.executor.wake()
         return future
@@ -111,14 +139,19 @@ class EngineLoop:
     def _run(self) -> None:
         try:
             self.executor.start()
-            self._recover()
+            if not self.shared:
+                self._recover()
+                self.leading = True
         except BaseException as error:  # noqa: BLE001 - told to whoever starts the engine
             self._ready.set_exception(error)
             self.executor.stop()
             return
-        self._ready.set_result(None)
         try:
-            self._work()
+            if self.shared:
+                self._take_turns()
+            else:
+                self._ready.set_result(None)
+                self._work()
         except BaseException:
             # Without this thread the server only looks alive: whoever supervises it must start it anew.
             log.critical("the engine's thread ended by an error; the server stops", exc_info=True)
@@ -126,6 +159,54 @@ class EngineLoop:
             self.failure = "the engine has stopped"
             self.executor.stop()
             os.kill(os.getpid(), signal.SIGTERM)
+
+    def _take_turns(self) -> None:
+        """Be in charge whenever nobody else is."""
+        while not self._stopping.is_set():
+            try:
+                if self.store.lead():
+                    self._recover()
+                    self.leading = True
+                elif self.deaf():
+                    log.error("the server in charge holds the lock but is not heard of; it is cut off")
+                    self.store.depose()
+            except Exception as error:  # noqa: BLE001 - the database is away: it is tried again
+                log.warning("who is in charge cannot be found out: %s", error)
+                self.failure = f"{type(error).__name__}: {error}"
+            else:
+                self.failure = None
+            if not self._ready.done():
+                self._ready.set_result(None)
+            if not self.leading:
+                self._stopping.wait(_CAMPAIGN_SECONDS)
+                continue
+            log.info("this server is in charge now")
+            self.took_over()
+            try:
+                self._work()
+            except LeadershipLost as error:
+                log.warning("this server is in charge no more: %s", error.message)
+            self._step_down()
+        if self._accepting:
+            self._accepting = False
+            self.executor.stop()
+
+    def _step_down(self) -> None:
+        """Forget what is another server's business now. What it was asked meanwhile was not done."""
+        self.leading = False
+        while self._inbox:
+            self._inbox.popleft()[1].set_exception(LeadershipLost("another server is in charge"))
+        if not self._stopping.is_set():
+            self.stepped_down()
+        self.executor.disown()
+        self.scheduler.clear()
+        self.calls.clear()
+        self.outcomes.progress.clear()
+        self.outcomes.unstored.clear()
+        self.scheduler.paused.clear()
+        self.scheduler.breakers.clear()
+        self._stale = False
+        self.rounds = 0
 
     def _work(self) -> None:
         reports: list[Report] = []
@@ -140,6 +221,11 @@ class EngineLoop:
                 if self._stale:
                     self._take_up()
                 self._round(reports, requests)
+            except LeadershipLost as error:
+                for _, future in requests:
+                    if not future.done():
+                        future.set_exception(error)
+                raise
             except Exception as error:  # noqa: BLE001 - logged there, and told to whoever asked
                 self._undo(requests, error)
             else:
@@ -162,30 +248,69 @@ class EngineLoop:
 
     def _recover(self) -> None:
         with self.store.begin() as tx:
+            # First of all: from here on whoever was in charge before can write nothing more.
             epoch = int(tx.fact("lease_epoch") or 0) + 1
             tx.set_fact("lease_epoch", str(epoch))
             self._lease = epoch << 32
             round_ = Round(tx, self.clock())
-            tx.requeue_running(round_.now)
-            self._load(tx)
+            outlived = self._load(tx, round_.now)
             for kind in self.workloads:
                 mode = tx.fact(f"workload:{kind}")
                 if mode in ("paused", "draining"):
                     self.scheduler.paused[kind] = mode  # type: ignore[assignment]
             for job in list(self.scheduler.jobs.values()):
-                if job.workload.on_restart == "fail" and not job.row.held:
+                # Where calls outlive the server, its restart interrupts nothing.
+                if job.workload.on_restart == "fail" and not job.row.held and not outlived:
                     self._interrupt(round_, job)
                 self.outcomes.settle(round_, job.row)
             self._write(round_)
-        self.artifacts.discard("staging")
-        log.info("took up %d unfinished jobs", len(self.scheduler.jobs))
+        if self.shared:
+            self.store.fence(str(epoch))
+        if not outlived:
+            self.artifacts.discard("staging")
+        log.info("took up %d unfinished jobs, %d calls run on", len(self.scheduler.jobs), len(self.calls))
 
-    def _load(self, tx: Transaction) -> None:
+    def _load(self, tx: Transaction, now: float) -> bool:
+        """Take up what the database has: jobs, and the calls that run on; whether calls outlive servers."""
+        survivors = self.executor.survivors(tx)
+        alive = self.calls.keys() if survivors is None else [call.lease for call in survivors]
+        tx.requeue_running(now, list(alive))
         self.scheduler.clear()
         for row in tx.active_jobs():
-            job = self.adopt(tx, row)
-            if job is None:
+            if self.adopt(tx, row) is None:
                 log.error("job %s waits: its workload %r is not installed", row.id, row.kind)
+        if survivors is not None:
+            for lease in self.calls.keys() - set(alive):
+                del self.calls[lease]
+                self.executor.forget(lease)
+            for call in survivors:
+                self._adopt_call(call, now)
+        for running in self.calls.values():
+            running.open.clear()
+            self.scheduler.occupy(running.call.kind, running.call.stage, running.call.slots)
+        for job in list(self.scheduler.jobs.values()):
+            for idx, _, tries, losses, lease in tx.running_items(job.row):
+                if lease in self.calls:
+                    self.calls[lease].open.add(idx)
+                    item = self.calls[lease].items[idx]
+                    item.tries, item.losses = tries, losses
+        return survivors is not None
+
+    def _adopt_call(self, call: Call, now: float) -> None:
+        """Take up a call that is under way but that this server has not dispatched."""
+        if call.lease in self.calls:
+            return
+        job = self.scheduler.jobs.get(call.job)
+        names = {stage.name: index for index, stage in enumerate(job.stages)} if job is not None else {}
+        plan = job.workload.plan if job is not None else None
+        if plan is not None and plan.name == call.stage.name:
+            names[plan.name] = PLAN_STAGE
+        if job is None or call.stage.name not in names:
+            self.executor.kill(call.lease, "nobody waits for it any more")
+            return
+        index = names[call.stage.name]
+        items = {item.idx: item for item in call.items}
+        self.calls[call.lease] = Running(call, job, index, set(), items, now, None)
 
     def adopt(self, tx: Transaction, row: JobRow) -> ActiveJob | None:
         """Take a job into the scheduler as the database has it; None when its workload is unknown."""
@@ -222,12 +347,19 @@ class EngineLoop:
         with self.store.begin() as tx:
             round_ = Round(tx, now)
             for request, future in requests:
-                answers.append((future, *self._answer(round_, request)))
+                answers.append((future, *self.answer(round_, request)))
+            if self.serve is not None:
+                self.serve(round_)
+            reports = [*reports, *self.executor.collect(tx)]
             if reports:
                 self.outcomes.take(round_, reports, ended)
             self._dispatch(round_)
+            if round_.calls:
+                self.executor.record(tx, [(each.call, each.job.row.priority) for each in round_.calls])
             self._renew(round_)
             self._write(round_)
+            if self.announce is not None:
+                self.announce(round_)
         self.failure = None
         self.scheduler.learn_round(time.perf_counter() - began)
         for lease in ended:
@@ -244,7 +376,8 @@ class EngineLoop:
             else:
                 future.set_result(result)
 
-    def _answer(self, round_: Round, request: Request) -> tuple[Any, BaseException | None]:
+    def answer(self, round_: Round, request: Request) -> tuple[Any, BaseException | None]:
+        """Run a request within a round; return its result, or what it raised: then nothing of it happened."""
         marks = (len(round_.events), len(round_.afterwards))
         try:
             with round_.tx.savepoint():
@@ -269,17 +402,9 @@ class EngineLoop:
         self._stopping.wait(_RETRY_COMMIT_SECONDS)
 
     def _take_up(self) -> None:
-        """Take up what the database has: which jobs there are, and which items each call still runs."""
-        for running in self.calls.values():
-            running.open.clear()
+        """Take up what the database has, whatever became of the commit that failed."""
         with self.store.begin() as tx:
-            self._load(tx)
-            for row in {running.call.job: running.job.row for running in self.calls.values()}.values():
-                for idx, _, _, _, lease in tx.running_items(row):
-                    if lease in self.calls:
-                        self.calls[lease].open.add(idx)
-        for running in self.calls.values():
-            self.scheduler.used[running.call.stage.resource] += running.call.slots
+            self._load(tx, self.clock())
         self._stale = False
 
     def _write(self, round_: Round) -> None:
@@ -361,7 +486,7 @@ class EngineLoop:
             {item.idx for item in items},
             {item.idx: item for item in items},
             round_.now,
-            None if stage.timeout is None else round_.now + stage.timeout,
+            None if stage.timeout is None or self.executor.keeps_time else round_.now + stage.timeout,
         )
         round_.calls.append(running)
         if row.started_at is None:

@@ -15,7 +15,7 @@ import orjson
 from millrace.engine import lifecycle
 from millrace.engine.artifacts import ArtifactStore, Staged
 from millrace.engine.events import FINISHED
-from millrace.engine.executors import Added, Done, Ended, Executor, Lost, Progress, Report
+from millrace.engine.executors import OVERDUE, Added, Done, Ended, Executor, Lost, Progress, Report
 from millrace.engine.lifecycle import Position
 from millrace.engine.model import Counts, Event, State
 from millrace.engine.round import Round, Running
@@ -24,9 +24,6 @@ from millrace.engine.store import PLAN_STAGE, Claimed, ItemUpdate, JobRow
 from millrace.engine.workload import Workload
 
 log = logging.getLogger(__name__)
-
-OVERDUE = "it took too long"
-"""The reason with which a call is killed that exceeded its stage's timeout."""
 
 ProgressRow = tuple[float, str, float, int, int, int]
 
@@ -317,7 +314,7 @@ class Outcomes:
         if running is None or report.lease in ended:
             return
         ended.append(report.lease)
-        self.scheduler.freed(running.call.stage.resource, running.call.slots)
+        self.scheduler.occupy(running.call.kind, running.call.stage, -running.call.slots)
         if isinstance(report, Lost):
             self.lost += report.blame
             round_.afterwards.append(lambda: self.artifacts.discard(f"staging/{report.lease}"))

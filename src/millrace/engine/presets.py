@@ -86,6 +86,8 @@ class Presets:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._store = engine.store
+        engine.commands["presets.put"] = self._put
+        engine.commands["presets.delete"] = self._delete
 
     async def put(self, kind: str, name: str, options: Mapping[str, Any]) -> tuple[Preset, bool]:
         """Save options under a name, over those that were there; and whether the name is new.
@@ -101,22 +103,21 @@ class Presets:
         if len(text) > _MAX_BYTES:
             raise InvalidRequest(f"options: longer than {_MAX_BYTES} bytes")
 
-        def save(round_: Round) -> bool:
-            if round_.tx.count_presets(kind, name) >= _MAX_OF_A_KIND:
-                raise InvalidRequest(f"there are {_MAX_OF_A_KIND} presets of {kind} already: delete some")
-            return round_.tx.put_preset(kind, name, text, round_.now)
-
-        new = await asyncio.wrap_future(self._engine.loop.request(save))
+        new: bool = await self._engine.command("presets.put", kind=kind, preset=name, text=text)
         return await self.get(kind, name), new
+
+    def _put(self, round_: Round, kind: str, preset: str, text: str) -> bool:
+        if round_.tx.count_presets(kind, preset) >= _MAX_OF_A_KIND:
+            raise InvalidRequest(f"there are {_MAX_OF_A_KIND} presets of {kind} already: delete some")
+        return round_.tx.put_preset(kind, preset, text, round_.now)
 
     async def delete(self, kind: str, name: str) -> None:
         """Delete a preset; jobs that took it keep what they took. NotFound if there is none."""
+        await self._engine.command("presets.delete", kind=kind, preset=name)
 
-        def remove(round_: Round) -> None:
-            if not round_.tx.delete_preset(kind, name):
-                raise NotFound(f"no preset {name!r} of {kind}")
-
-        await asyncio.wrap_future(self._engine.loop.request(remove))
+    def _delete(self, round_: Round, kind: str, preset: str) -> None:
+        if not round_.tx.delete_preset(kind, preset):
+            raise NotFound(f"no preset {preset!r} of {kind}")
 
     async def list(self, kind: str | None = None) -> Sequence[Preset]:
         """Return all presets, or those of a kind."""

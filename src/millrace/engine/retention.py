@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from millrace.engine.artifacts import ArtifactStore
 from millrace.engine.timer import Timer
-from millrace.errors import Conflict, MillraceError
+from millrace.errors import MillraceError
 
 if TYPE_CHECKING:
     from millrace.engine.engine import Engine
-    from millrace.engine.round import Round
 
 log = logging.getLogger(__name__)
 
@@ -98,13 +97,7 @@ def remove_job(engine: Engine, job_id: str) -> None:
     Conflict when it is unfinished, or was sent on its way again meanwhile.
     """
     store, blobs = engine.store, engine.artifact_store
-
-    def check(round_: Round) -> None:
-        row = round_.tx.load_job(job_id)
-        if row is not None and not row.state.final:
-            raise Conflict(f"job {job_id} is {row.state}; cancel it before deleting it")
-
-    engine.loop.request(check).result()
+    engine.command_now("check_over", job_id=job_id)
     job = store.job(job_id)
     if job is None:
         return
@@ -118,12 +111,7 @@ def remove_job(engine: Engine, job_id: str) -> None:
     for prefix in (*keys, *job.owns):
         if prefix not in kept:
             blobs.discard(prefix)
-
-    def batch(round_: Round) -> bool:
-        check(round_)
-        return round_.tx.delete_job_rows(job_id, _ROWS_A_BATCH)
-
-    while not engine.loop.request(batch).result():
+    while not engine.command_now("delete_rows", job_id=job_id):
         pass
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -28,6 +28,8 @@ round is flushed to disk does so for a small part of its time.
 _ROUNDS_A_CHUNK = 16
 
 _PACE_WEIGHT = 0.2
+_SHORT_SECONDS = 0.25
+"""Items below this are worth sending ahead of a free slot, where workers are far away."""
 
 
 @dataclass(slots=True)
@@ -153,11 +155,29 @@ class Pace:
 
 
 class Scheduler:
-    """What is unfinished, and what of it may start."""
+    """What is unfinished, and what of it may start.
 
-    def __init__(self, slots: Mapping[str, int]) -> None:
+    Args:
+        slots: how many there are of each resource, now; may change.
+        grain: see ``Executor.grain``.
+        ahead: see ``Executor.ahead``.
+        limit: see ``Executor.limit``.
+    """
+
+    def __init__(
+        self,
+        slots: Mapping[str, int],
+        *,
+        grain: float = CHUNK_SECONDS[0],
+        ahead: float = 0.0,
+        limit: Callable[[str, Stage], int | None] = lambda kind, stage: None,
+    ) -> None:
         self.slots = slots
+        self._grain = grain
+        self._ahead = ahead
+        self._limit = limit
         self.used: dict[str, int] = defaultdict(int)
+        self.used_by_stage: dict[tuple[str, str], int] = defaultdict(int)
         self.jobs: dict[str, ActiveJob] = {}
         self.paused: dict[str, Literal["paused", "draining"]] = {}
         self.breakers: dict[tuple[str, str], Breaker] = defaultdict(Breaker)
@@ -210,6 +230,7 @@ class Scheduler:
         """Forget all jobs and what runs, to take them in again."""
         self.jobs.clear()
         self.used.clear()
+        self.used_by_stage.clear()
         self.demand.clear()
         self._wakes.clear()
         self._order.clear()
@@ -222,7 +243,8 @@ class Scheduler:
     def pick(self, now: float) -> Pick | None:
         """Return what to claim next, or None when nothing may start."""
         if not any(
-            self.demand[resource] and self.used[resource] < number for resource, number in self.slots.items()
+            self.demand[resource] and self.used[resource] < number * (1 + self._ahead)
+            for resource, number in self.slots.items()
         ):
             return None
         seen: dict[str, int] = defaultdict(int)
@@ -242,7 +264,7 @@ class Scheduler:
     def _offer(self, job: ActiveJob, index: int, now: float) -> Pick | None:
         stage = job.stage(index)
         load = job.loads[index]
-        free = self.slots.get(stage.resource, 0) - self.used[stage.resource]
+        free = self._free(job.row.kind, stage)
         if free <= 0 or load.wake > now:
             return None
         room = load.queued
@@ -260,12 +282,22 @@ class Scheduler:
             slots = max(1, min(stage.max_slots, free // max(1, min(room, free))))
         return Pick(job, index, self._chunk(job.row.kind, stage, room, free), slots)
 
+    def _free(self, kind: str, stage: Stage) -> int:
+        """Return how many slots a call of the stage may take now, those to be sent ahead included."""
+        pace = self.paces.get((kind, stage.name))
+        factor = 1 + self._ahead if pace is not None and pace.seconds < _SHORT_SECONDS else 1
+        free = int(self.slots.get(stage.resource, 0) * factor) - self.used[stage.resource]
+        limit = self._limit(kind, stage)
+        if limit is not None:
+            free = min(free, int(limit * factor) - self.used_by_stage[kind, stage.name])
+        return free
+
     def _chunk(self, kind: str, stage: Stage, room: int, free: int) -> int:
         pace = self.paces.get((kind, stage.name))
         if stage.chunk <= 1 or pace is None:
             return 1
-        least, most = CHUNK_SECONDS
-        seconds = min(most, max(least, _ROUNDS_A_CHUNK * self.round_seconds))
+        most = CHUNK_SECONDS[1]
+        seconds = min(most, max(self._grain, _ROUNDS_A_CHUNK * self.round_seconds))
         fits = int(seconds / max(pace.seconds, 1e-6))
         # What is left is shared out over the free slots rather than given to one worker; but a call
         # costs something itself, so none is made for less than a few milliseconds of work.
@@ -279,11 +311,12 @@ class Scheduler:
         if pick.stage != PLAN_STAGE:
             row.queued -= number
             row.running += number
-        self.used[pick.job.stage(pick.stage).resource] += pick.slots
+        self.occupy(row.kind, pick.job.stage(pick.stage), pick.slots)
 
-    def freed(self, resource: str, slots: int) -> None:
-        """Give slots back."""
-        self.used[resource] -= slots
+    def occupy(self, kind: str, stage: Stage, slots: int) -> None:
+        """Note that a call has taken slots; a negative number gives them back."""
+        self.used[stage.resource] += slots
+        self.used_by_stage[kind, stage.name] += slots
 
     def learn_round(self, seconds: float) -> None:
         """Note how long a round took until it was committed."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 Missed = Literal["skip", "once", "all"]
 GRACE = 60.0
 """A tick this many seconds late was not missed: the server was only busy or starting."""
@@ -218,6 +217,9 @@ class Schedules:
         self._make = make
         self._clock = clock
         self._timer = Timer("schedules", self._step)
+        engine.commands["schedules.add"] = self._add
+        engine.commands["schedules.enable"] = self._enable
+        engine.commands["schedules.delete"] = self._delete
 
     def start(self) -> None:
         """Begin, with what was missed."""
@@ -258,33 +260,38 @@ class Schedules:
             created_at=now,
             updated_at=now,
         )
-        await self._request(lambda round_: round_.tx.insert_schedule(schedule))
+        await self._engine.command("schedules.add", schedule=schedule)
         return schedule
+
+    def _add(self, round_: Round, schedule: Schedule | Mapping[str, Any]) -> None:
+        given = schedule if isinstance(schedule, Schedule) else Schedule(**schedule)
+        round_.tx.insert_schedule(given)
+        round_.afterwards.append(self._timer.wake)
 
     async def enable(self, id: str, enabled: bool) -> Schedule:
         """Switch a schedule on or off. What it would have run while off is not made up."""
 
-        def switch(round_: Round) -> Schedule:
-            schedule = round_.tx.load_schedule(id)
-            if schedule is None:
-                raise NotFound(f"no schedule {id!r}")
-            if schedule.enabled == enabled:
-                return schedule
-            next_at = next_tick(schedule.cron, schedule.zone, round_.now) if enabled else None
-            switched = replace(schedule, enabled=enabled, next_at=next_at, updated_at=round_.now)
-            round_.tx.save_schedule(switched)
-            return switched
+        await self._engine.command("schedules.enable", id=id, enabled=enabled)
+        return await self.get(id)
 
-        return await self._request(switch)
+    def _enable(self, round_: Round, id: str, enabled: bool) -> None:
+        schedule = round_.tx.load_schedule(id)
+        if schedule is None:
+            raise NotFound(f"no schedule {id!r}")
+        if schedule.enabled == enabled:
+            return
+        next_at = next_tick(schedule.cron, schedule.zone, round_.now) if enabled else None
+        round_.tx.save_schedule(replace(schedule, enabled=enabled, next_at=next_at, updated_at=round_.now))
+        round_.afterwards.append(self._timer.wake)
 
     async def delete(self, id: str) -> None:
         """Delete a schedule; its jobs stay. NotFound if there is none."""
+        await self._engine.command("schedules.delete", id=id)
 
-        def remove(round_: Round) -> None:
-            if not round_.tx.delete_schedule(id):
-                raise NotFound(f"no schedule {id!r}")
-
-        await self._request(remove)
+    def _delete(self, round_: Round, id: str) -> None:
+        if not round_.tx.delete_schedule(id):
+            raise NotFound(f"no schedule {id!r}")
+        round_.afterwards.append(self._timer.wake)
 
     async def list(self) -> Sequence[Schedule]:
         """Return all schedules."""
@@ -301,11 +308,6 @@ class Schedules:
         """Return what a schedule has done, newest first."""
         await self.get(id)
         return await asyncio.to_thread(self._store.ticks, id, limit)
-
-    async def _request(self, request: Callable[[Round], T]) -> T:
-        result: T = await asyncio.wrap_future(self._engine.loop.request(request))
-        self._timer.wake()
-        return result
 
     def _step(self) -> float | None:
         now = self._clock()

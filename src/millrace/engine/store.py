@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from millrace.engine.cluster import ClusterWrites
 from millrace.engine.deliveries import DeliveryReads, DeliveryWrites
 from millrace.engine.model import Artifact, Event, Item, Job, NewItem, NewJob, StageRun, State
 from millrace.engine.presets import PresetReads, PresetWrites
@@ -19,6 +20,7 @@ from millrace.engine.retention import RetentionReads, RetentionWrites
 from millrace.engine.schedules import ScheduleReads, ScheduleWrites
 from millrace.engine.waiting import WaitingReads
 from millrace.engine.watches import WatchReads, WatchWrites
+from millrace.errors import Unavailable
 
 PLAN_STAGE = -1
 """The stage index (and the item index) of a job's plan call."""
@@ -31,6 +33,10 @@ class Selection:
     kind: str | None = None
     state: State = State.QUEUED
     held: bool | None = None
+
+
+class LeadershipLost(Unavailable):
+    """Another server is in charge of the database; nothing was written."""
 
 
 class TransactionLost(Exception):
@@ -146,7 +152,15 @@ ArtifactRow = tuple[int, int, str, str, int, str, str, str, float]
 """job, idx, name, stage, bytes, sha256, media_type, key, created_at."""
 
 
-class Transaction(DeliveryWrites, PresetWrites, ScheduleWrites, RetentionWrites, WatchWrites, Protocol):
+class Transaction(
+    DeliveryWrites,
+    PresetWrites,
+    ScheduleWrites,
+    RetentionWrites,
+    WatchWrites,
+    ClusterWrites,
+    Protocol,
+):
     """One write transaction. Everything in it is committed together or not at all."""
 
     def savepoint(self) -> AbstractContextManager[None]:
@@ -218,8 +232,8 @@ class Transaction(DeliveryWrites, PresetWrites, ScheduleWrites, RetentionWrites,
         """End all queued items of the job in ``state``; return which, ascending."""
         ...
 
-    def requeue_running(self, now: float) -> int:
-        """Put every running item back in its queue: at the start, when no worker can be alive."""
+    def requeue_running(self, now: float, alive: Sequence[int] = ()) -> int:
+        """Put running items back in their queues, but those whose lease is ``alive``; count all jobs anew."""
         ...
 
     def running_items(self, job: JobRow) -> list[tuple[int, int, int, int, int]]:
@@ -288,6 +302,21 @@ class Store(DeliveryReads, PresetReads, ScheduleReads, RetentionReads, WaitingRe
         """Become the owner of the data; Unavailable while another server is. Held until ``close``."""
         ...
 
+    def lead(self) -> bool:
+        """Try to be the one in charge of a database that several servers share; whether this one is.
+
+        From then on ``begin`` raises LeadershipLost when it is not any more.
+        """
+        ...
+
+    def fence(self, epoch: str) -> None:
+        """Have every transaction fail, with LeadershipLost, once the fact ``lease_epoch`` is another."""
+        ...
+
+    def depose(self) -> None:
+        """Cut the connection of the server in charge: it does not answer any more."""
+        ...
+
     def begin(self) -> AbstractContextManager[Transaction]:
         """One write transaction; commits at the end, rolls back when the block raises."""
         ...
@@ -302,6 +331,10 @@ class Store(DeliveryReads, PresetReads, ScheduleReads, RetentionReads, WaitingRe
 
     def job(self, job_id: str) -> Job | None:
         """Read one job."""
+        ...
+
+    def live_progress(self, job_ids: Sequence[str]) -> dict[str, float]:
+        """Return job → the summed progress of its running items, as stored."""
         ...
 
     def jobs(self, query: JobQuery) -> JobPage:

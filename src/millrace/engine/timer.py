@@ -24,10 +24,12 @@ class Timer:
         self._name = name
         self._news = threading.Event()
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin at once."""
+        """Begin at once. It may be started again after it was stopped."""
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._thread.start()
 
     def wake(self) -> None:
@@ -38,7 +40,7 @@ class Timer:
         """End after the present step. Blocks until then."""
         self._stopping = True
         self._news.set()
-        if self._thread.ident is not None:
+        if self._thread is not None:
             self._thread.join()
 
     @property

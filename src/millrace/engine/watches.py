@@ -206,13 +206,18 @@ class Watches:
         self._lock = threading.Lock()
         self._configured: list[WatchSpec] | None = None
         self._timer = Timer("watches", self._step)
+        engine.commands["watches.put"] = self._put
+        engine.commands["watches.enable"] = self._enable
+        engine.commands["watches.delete"] = self._delete
 
     def configure(self, specs: Sequence[WatchSpec]) -> None:
         """Say what the settings watch; written down at the start."""
         self._configured = list(specs)
 
     def start(self) -> None:
-        """Begin to look."""
+        """Begin to look, knowing only what is written down: another server may have looked meanwhile."""
+        with self._lock:
+            self._memories.clear()
         if self._configured is not None:
             configured = self._configured
             self._engine.loop.request(lambda round_: self._write_configured(round_, configured)).result()
@@ -227,33 +232,42 @@ class Watches:
     async def add(self, spec: WatchSpec, *, enabled: bool = True) -> Watch:
         """Watch a folder."""
         watch = _new(f"wat_{uuid.uuid4().hex[:16]}", spec, "api", enabled, self._clock())
-        await self._request(lambda round_: round_.tx.put_watch(watch))
+        await self._engine.command("watches.put", watch=watch)
         return watch
+
+    def _put(self, round_: Round, watch: Watch | Mapping[str, Any]) -> None:
+        if not isinstance(watch, Watch):
+            watch = Watch(**{**watch, "spec": WatchSpec(**watch["spec"])})
+        round_.tx.put_watch(watch)
+        round_.afterwards.append(self._timer.wake)
 
     async def enable(self, id: str, enabled: bool) -> Watch:
         """Switch one on or off. What appears while it is off is taken when it is on again."""
+        await self._engine.command("watches.enable", id=id, enabled=enabled)
+        return await self.get(id)
 
-        def switch(round_: Round) -> Watch:
-            watch = _own(round_.tx.load_watch(id), id)
-            switched = replace(watch, enabled=enabled, updated_at=round_.now)
-            round_.tx.put_watch(switched)
-            return switched
-
-        return await self._request(switch)
+    def _enable(self, round_: Round, id: str, enabled: bool) -> None:
+        watch = _own(round_.tx.load_watch(id), id)
+        round_.tx.put_watch(replace(watch, enabled=enabled, updated_at=round_.now))
+        round_.afterwards.append(self._timer.wake)
 
     async def delete(self, id: str) -> None:
         """Watch a folder no more, and forget what was known of its files; its jobs stay."""
+        await self._engine.command("watches.delete", id=id)
 
-        def remove(round_: Round) -> None:
-            watch = round_.tx.load_watch(id)
-            # One that the settings have dropped is switched off, and may be cleared away.
-            if watch is None or watch.enabled:
-                _own(watch, id)
-            round_.tx.delete_watch(id)
+    def _delete(self, round_: Round, id: str) -> None:
+        watch = round_.tx.load_watch(id)
+        # One that the settings have dropped is switched off, and may be cleared away.
+        if watch is None or watch.enabled:
+            _own(watch, id)
+        round_.tx.delete_watch(id)
 
-        await self._request(remove)
-        with self._lock:
-            self._memories.pop(id, None)
+        def forget() -> None:
+            with self._lock:
+                self._memories.pop(id, None)
+            self._timer.wake()
+
+        round_.afterwards.append(forget)
 
     async def list(self) -> Sequence[Watch]:
         """Return all watched folders."""
@@ -280,11 +294,6 @@ class Watches:
         """Return when the look that is under way began; None when none is."""
         memory = self._memories.get(id)
         return None if memory is None else memory.looking_since
-
-    async def _request(self, request: Callable[[Round], T]) -> T:
-        result: T = await asyncio.wrap_future(self._engine.loop.request(request))
-        self._timer.wake()
-        return result
 
     def _write_configured(self, round_: Round, specs: Sequence[WatchSpec]) -> None:
         there = {f"set_{spec.name}": spec for spec in specs}

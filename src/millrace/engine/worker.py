@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from millrace.engine import wire
 from millrace.engine.artifacts import ArtifactStore
 from millrace.engine.context import Skip, StageContext, WarmModels
 from millrace.engine.model import NewItem
-from millrace.errors import StageError
+from millrace.errors import StageError, TookTooLong
 
 log = logging.getLogger(__name__)
 
@@ -189,7 +189,9 @@ class Worker:
         )
         attempt = _Attempt(context, time.time())
         try:
-            outcome = self._function(call["run"])(context)
+            function = self._function(call["run"])
+            with _soft_timeout(call["soft_timeout"]):
+                outcome = function(context)
             if isinstance(outcome, Skip):
                 attempt.verdict = "skipped"
                 outcome = {"skipped": outcome.reason, **outcome.result}
@@ -304,6 +306,25 @@ def _error(
         "retryable": retryable,
         "backend": backend,
     }
+
+
+@contextlib.contextmanager
+def _soft_timeout(seconds: float | None) -> Iterator[None]:
+    """Raise TookTooLong inside the block after so many seconds, by a timer of the kernel's."""
+    if seconds is None:
+        yield
+        return
+
+    def over(*_: object) -> None:
+        raise TookTooLong(f"the stage took longer than {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _limit_memory(limit: int | None) -> None:

@@ -40,10 +40,13 @@ class Stage:
     max_slots     the most slots one call may take when nothing else waits for them (a stage that
                   can spread one item over several cores reads ``ctx.slots``). It always gets one.
     timeout       seconds one item may take before its process is killed; None: no limit.
+    soft_timeout  seconds after which ``TookTooLong`` is raised inside the stage, which may still clean up;
+                  the item fails with ``timeout`` unless it does otherwise. None: never.
     chunk         the most items one call may carry. Chunks only form while the stage's items
                   take a few milliseconds each: a chunk lasts about 20 ms, or up to 250 ms where
                   the database is slow to commit.
     memory        bytes of address space beyond which allocations in the worker fail; None: no limit.
+    queue         the broker queue its calls are hinted at in a cluster; None: ``resource.kind.stage``.
     enabled       whether jobs with these options go through the stage at all.
     """
 
@@ -52,9 +55,11 @@ class Stage:
     resource: Resource = "cpu"
     max_slots: int = 1
     timeout: float | None = 3600.0
+    soft_timeout: float | None = None
     chunk: int = 64
     memory: int | None = None
     retry: Retry = field(default_factory=Retry)
+    queue: str | None = None
     enabled: Callable[[Mapping[str, Any]], bool] = lambda options: True
 
 

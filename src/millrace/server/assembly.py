@@ -16,16 +16,17 @@ from pydantic import BaseModel, SecretStr
 from pydantic_core import to_jsonable_python
 
 from millrace import fetch, folders, notify
-from millrace.blobs import open_blobs
+from millrace.blobs import Blobs, open_blobs
 from millrace.engine.deliveries import Deliveries
 from millrace.engine.engine import Engine
+from millrace.engine.executors import Executor
 from millrace.engine.executors.local import LocalExecutor
 from millrace.engine.looking import Listing
 from millrace.engine.notifications import NotificationPolicy, Notifications, Rule
 from millrace.engine.presets import Presets
 from millrace.engine.retention import Retention, RetentionPolicy
 from millrace.engine.schedules import Schedules
-from millrace.engine.sql.store import SqlStore
+from millrace.engine.sql.store import SqlStore, libpq
 from millrace.engine.watches import Watches, WatchSpec
 from millrace.engine.webhooks import WebhookPolicy, Webhooks
 from millrace.engine.workload import Retry
@@ -57,18 +58,16 @@ def open_services(settings: Settings, plugins: Mapping[str, Plugin]) -> Services
         settings.database_url.render_as_string(hide_password=False),
         lock_file=settings.data_dir / "millrace.lock",
     )
-    executor = LocalExecutor(
-        settings.slots.model_dump(),
-        settings={kind: plain(section) for kind, section in sections.items()},
-        site=settings.site(),
-        artifacts=blobs.descriptor(),
-        scratch=settings.tmp_dir / "work",
-        idle=settings.idle_unload,
-    )
+    executor = _executor(settings, sections, blobs, store)
     workloads = [plugin.build(sections[kind]) for kind, plugin in plugins.items()]
     if settings.retention.ttl is not None:
         workloads = [replace(workload, ttl=settings.retention.ttl) for workload in workloads]
-    engine = Engine(store, executor, blobs, workloads)
+    connect = None
+    if settings.executor == "celery":
+        from millrace.engine.sql.peers import PostgresPeers
+
+        connect = partial(PostgresPeers, libpq(settings.database_url))
+    engine = Engine(store, executor, blobs, workloads, connect=connect)
     uploads = Uploads(blobs, settings.tmp_dir / "uploads", settings.limits)
     engine.loop.listeners.append(log_events)
     post = partial(fetch.post, policy=submission.webhook_policy(settings))
@@ -112,6 +111,29 @@ def _watch(services: Services) -> None:
             raise SettingsError(f"watches: {given.name} cannot be watched: {error.message}") from error
         specs.append(spec)
     services.watches.configure(specs)
+
+
+def _executor(
+    settings: Settings, sections: Mapping[str, BaseModel], blobs: Blobs, store: SqlStore
+) -> Executor:
+    if settings.executor == "local":
+        return LocalExecutor(
+            settings.slots.model_dump(),
+            settings={kind: plain(section) for kind, section in sections.items()},
+            site=settings.site(),
+            artifacts=blobs.descriptor(),
+            scratch=settings.tmp_dir / "work",
+            idle=settings.idle_unload,
+        )
+    from millrace.worker import open_broker
+
+    broker = open_broker(settings)
+    from millrace.engine.cluster.hints import HintSender
+    from millrace.engine.executors.celery import CeleryExecutor
+
+    return CeleryExecutor(
+        libpq(settings.database_url), store.nodes, HintSender(broker), settings.cluster.lease
+    )
 
 
 def _webhook_policy(settings: Settings) -> WebhookPolicy:

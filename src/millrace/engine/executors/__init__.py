@@ -1,7 +1,8 @@
 """The Executor port: who runs stage calls, and what they report back.
 
 A call is one stage for one or more items under one lease. The engine hands calls out, and polls
-for reports; an executor never touches the database. Every executor must pass the conformance
+for reports. An executor whose calls outlive the server keeps them in the database, within the engine's own
+transactions (``collect``, ``record``); it commits nothing itself. Every executor must pass the conformance
 suite in ``tests/engine``.
 
 The contract, beyond the types:
@@ -17,13 +18,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from millrace.engine.artifacts import Staged
 from millrace.engine.lifecycle import Verdict
 from millrace.engine.model import NewItem
 from millrace.engine.store import Claimed
 from millrace.engine.workload import Stage
+
+if TYPE_CHECKING:
+    from millrace.engine.store import Transaction
+
+OVERDUE = "it took too long"
+"""The reason with which a call is killed that exceeded its stage's timeout."""
 
 
 @dataclass(slots=True)
@@ -112,12 +119,75 @@ class WorkerInfo:
     warm: tuple[str, ...] = ()
 
 
+class DiesWithServer:
+    """What an executor needs whose calls die with the server: nothing of them is in the database."""
+
+    commands_wait = False
+    keeps_time = False
+    grain = 0.02
+    ahead = 0.0
+
+    def limit(self, kind: str, stage: Stage) -> int | None:
+        """As many as there are slots."""
+        return None
+
+    def collect(self, tx: Transaction) -> Sequence[Report]:
+        """Nothing was kept in the database."""
+        return ()
+
+    def record(self, tx: Transaction, calls: Sequence[tuple[Call, int]]) -> None:
+        """Nothing is kept in the database."""
+
+    def survivors(self, tx: Transaction) -> Sequence[Call] | None:
+        """None has survived."""
+        return None
+
+    def disown(self) -> None:
+        """There is no other server that could take over."""
+
+
 class Executor(Protocol):
-    """Runs calls; used from the engine's thread alone, but for ``wake`` and ``workers``."""
+    """Runs calls; used from the engine's thread alone, but for ``wake`` and ``workers``.
+
+    keeps_time  whether it ends calls by itself that exceed their stage's timeout (``Lost`` with ``OVERDUE``,
+                reckoned from when a worker began); otherwise the engine kills them.
+    grain       seconds that a chunk of small items should take.
+    commands_wait  set when another server has asked this one for something.
+    ahead       how many calls of short items may be under way beyond the slots, as a part of the slots:
+                so that a worker far away finds the next one waiting.
+    """
+
+    commands_wait: bool
+    keeps_time: bool
+    grain: float
+    ahead: float
 
     @property
     def slots(self) -> Mapping[str, int]:
-        """How many slots of each resource there are."""
+        """How many slots of each resource there are. The mapping may change; the object stays."""
+        ...
+
+    def limit(self, kind: str, stage: Stage) -> int | None:
+        """Return how many slots there are that can run a stage; None: all of its resource."""
+        ...
+
+    def collect(self, tx: Transaction) -> Sequence[Report]:
+        """Take out, within the transaction that applies them, the reports that are kept in the database."""
+        ...
+
+    def record(self, tx: Transaction, calls: Sequence[tuple[Call, int]]) -> None:
+        """Write down calls, each with its job's priority, within the transaction that claims their items.
+
+        Each is submitted after the commit.
+        """
+        ...
+
+    def survivors(self, tx: Transaction) -> Sequence[Call] | None:
+        """Return the calls that the database holds; None for an executor that keeps none there."""
+        ...
+
+    def disown(self) -> None:
+        """Forget all calls: another server is in charge of them now. They run on."""
         ...
 
     def start(self) -> None:
@@ -153,5 +223,5 @@ class Executor(Protocol):
         ...
 
     def stop(self) -> None:
-        """Kill everything that runs."""
+        """Kill everything that runs and could not go on without the server."""
         ...

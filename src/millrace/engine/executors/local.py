@@ -26,7 +26,17 @@ import orjson
 
 from millrace.engine import wire
 from millrace.engine.artifacts import Staged
-from millrace.engine.executors import Added, Call, Done, Ended, Lost, Progress, Report, WorkerInfo
+from millrace.engine.executors import (
+    Added,
+    Call,
+    DiesWithServer,
+    Done,
+    Ended,
+    Lost,
+    Progress,
+    Report,
+    WorkerInfo,
+)
 from millrace.engine.model import NewItem
 
 log = logging.getLogger(__name__)
@@ -104,7 +114,7 @@ def _environment() -> dict[str, str]:
     return environment
 
 
-class LocalExecutor:
+class LocalExecutor(DiesWithServer):
     """Worker processes on this machine; see ``engine.executors.Executor``.
 
     Args:
@@ -187,6 +197,7 @@ class LocalExecutor:
                 "stage": call.stage.name,
                 "run": call.stage.run,
                 "memory": call.stage.memory,
+                "soft_timeout": call.stage.soft_timeout,
                 "options": orjson.Fragment(call.options),
                 "meta": orjson.Fragment(call.meta),
                 "slots": call.slots,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest revision; a test holds it against the scripts."""
 
+_UPGRADE_LOCK = 0x6D696C6D
 _SCRIPTS = Path(__file__).parent / "migrations"
 
 
@@ -24,6 +27,21 @@ def upgrade(engine: sa.Engine) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS))
-    with engine.connect().execution_options(isolation_level="SERIALIZABLE") as connection, connection.begin():
+    strict = engine.execution_options(isolation_level="SERIALIZABLE")
+    with _alone(engine), strict.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+@contextmanager
+def _alone(engine: sa.Engine) -> Iterator[None]:
+    """Keep other servers that start at the same moment waiting; they find nothing left to do then."""
+    if engine.dialect.name != "postgresql":
+        yield
+        return
+    with engine.connect() as connection:
+        connection.execute(sa.text("SELECT pg_advisory_lock(:lock)"), {"lock": _UPGRADE_LOCK})
+        try:
+            yield
+        finally:
+            connection.execute(sa.text("SELECT pg_advisory_unlock(:lock)"), {"lock": _UPGRADE_LOCK})

@@ -342,3 +342,80 @@ ticks = Table(
     PrimaryKeyConstraint("schedule", "at"),
     sqlite_with_rowid=False,
 )
+
+# -- a cluster's own: calls on their way to workers and back, and what servers ask of the one in charge --
+
+dispatches = Table(
+    "dispatches",
+    metadata,
+    Column("lease", BigInteger, primary_key=True, autoincrement=False),
+    Column("queue", String(128), nullable=False),
+    Column("resource", String(8), nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    Column("slots", SmallInteger, nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("state", String(8), nullable=False),
+    Column("worker", String(128)),
+    Column("cancel", Text),
+    Column("until", Double, nullable=False),
+    Column("sent_at", Double, nullable=False),
+    Column("claimed_at", Double),
+)
+Index(
+    "dispatches_waiting",
+    dispatches.c.resource,
+    dispatches.c.priority,
+    dispatches.c.lease,
+    sqlite_where=text("state = 'sent'"),
+    postgresql_where=text("state = 'sent'"),
+)
+Index("dispatches_by_worker", dispatches.c.worker)
+
+reports = Table(
+    "reports",
+    metadata,
+    Column("seq", BigId, primary_key=True, autoincrement=True),
+    Column("lease", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("slots", Text, nullable=False),
+    Column("queues", Text, nullable=False),
+    Column("workers", Text, nullable=False),
+    Column("exchanged", BigInteger, nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
+)
+
+servers = Table(
+    "servers",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("leading", SmallInteger, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
+)
+
+commands = Table(
+    "commands",
+    metadata,
+    Column("seq", BigId, primary_key=True, autoincrement=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("name", String(64), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("answer", Text),
+    Column("error", Text),
+    Column("created_at", Double, nullable=False),
+    Column("done_at", Double),
+)
+Index(
+    "commands_waiting",
+    commands.c.seq,
+    sqlite_where=text("done_at IS NULL"),
+    postgresql_where=text("done_at IS NULL"),
+)

@@ -24,6 +24,7 @@ from sqlalchemy.pool import QueuePool
 
 from millrace.engine.model import Artifact, Counts, Event, Item, Job, StageRun, State
 from millrace.engine.sql import schema
+from millrace.engine.sql.cluster import KEEPALIVE, ClusterSelects
 from millrace.engine.sql.deliveries import DeliverySelects
 from millrace.engine.sql.migrate import upgrade
 from millrace.engine.sql.presets import PresetSelects
@@ -32,7 +33,7 @@ from millrace.engine.sql.schedules import ScheduleSelects
 from millrace.engine.sql.transaction import SqlTransaction
 from millrace.engine.sql.waiting import WaitingSelects
 from millrace.engine.sql.watches import WatchSelects
-from millrace.engine.store import JobPage, JobQuery, KindStats, Record, Selection
+from millrace.engine.store import JobPage, JobQuery, KindStats, LeadershipLost, Record, Selection
 from millrace.errors import InvalidRequest, SettingsError, Unavailable
 
 _OWNER_LOCK = 0x6D696C6C  # "mill": the advisory lock that makes one server the owner of a database
@@ -64,7 +65,13 @@ def _sqlite_engine(url: sa.URL, *, writer: bool) -> sa.Engine:
 
 
 class SqlStore(
-    DeliverySelects, PresetSelects, ScheduleSelects, RetentionSelects, WaitingSelects, WatchSelects
+    DeliverySelects,
+    PresetSelects,
+    ScheduleSelects,
+    RetentionSelects,
+    WaitingSelects,
+    WatchSelects,
+    ClusterSelects,
 ):
     """Jobs in SQLite or PostgreSQL; see ``engine.store.Store``."""
 
@@ -77,7 +84,8 @@ class SqlStore(
         self._lock_file = lock_file
         self._lock: int | None = None
         self._owning = False
-        self._owner: Any = None
+        self._shared = False
+        self._epoch: str | None = None
         self._writing = threading.Lock()
         if self.dialect == "sqlite":
             if not self._url.database or self._url.database == ":memory:":
@@ -87,9 +95,16 @@ class SqlStore(
             self._read_engine = _sqlite_engine(self._url, writer=False)
         elif self.dialect == "postgresql":
             self._url = self._url.set(drivername="postgresql+psycopg")
-            self._write_engine = sa.create_engine(self._url, pool_size=2, isolation_level="AUTOCOMMIT")
+            self._write_engine = sa.create_engine(
+                self._url, pool_size=2, isolation_level="AUTOCOMMIT", connect_args=dict(KEEPALIVE)
+            )
+            event.listen(self._write_engine, "connect", _notice_the_dead)
             self._read_engine = sa.create_engine(
-                self._url, pool_size=8, pool_pre_ping=True, isolation_level="AUTOCOMMIT"
+                self._url,
+                pool_size=8,
+                pool_pre_ping=True,
+                isolation_level="AUTOCOMMIT",
+                connect_args=dict(KEEPALIVE),
             )
         else:
             raise SettingsError(f"database: {self.dialect!r} is not supported; use sqlite or postgresql")
@@ -114,15 +129,45 @@ class SqlStore(
         self._lock = handle
 
     def _acquire_advisory_lock(self) -> None:
-        connection = self._write_engine.connect()
         deadline = time.monotonic() + _OWNER_WAIT_SECONDS
-        while not connection.scalar(select(func.pg_try_advisory_lock(_OWNER_LOCK))):
+        while not self._try_lock():
             # PostgreSQL takes a moment to notice that the last owner was killed.
             if time.monotonic() >= deadline:
-                connection.close()
                 raise Unavailable(f"another server already owns the database {self._url.database!r}")
             time.sleep(0.05)
-        self._owner = connection
+
+    def _try_lock(self) -> bool:
+        """Take the advisory lock on the writing connection: whoever loses that has lost the lock."""
+        connection = self._raw.dbapi_connection
+        assert connection is not None
+        with contextlib.closing(connection.cursor()) as cursor:
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", (_OWNER_LOCK,))
+            return cursor.fetchone() == (True,)
+
+    def lead(self) -> bool:
+        """Try to be the one in charge of a database that several servers share; whether this one is."""
+        with self._writing:
+            self._shared, self._owning, self._epoch = True, False, None
+            self._reconnect()
+            self._owning = self._try_lock()
+            return self._owning
+
+    def fence(self, epoch: str) -> None:
+        """Have every transaction fail, with LeadershipLost, once the fact ``lease_epoch`` is another."""
+        self._epoch = epoch
+
+    def depose(self) -> None:
+        """Cut the connection of the server in charge: it does not answer any more."""
+        with self._read_engine.connect() as connection:
+            connection.execute(
+                sa.text(
+                    "SELECT pg_terminate_backend(l.pid) "
+                    "FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
+                    "WHERE l.locktype = 'advisory' AND l.objid = :lock AND l.granted "
+                    "AND d.datname = current_database()"
+                ),
+                {"lock": _OWNER_LOCK},
+            )
 
     @contextmanager
     def begin(self) -> Iterator[SqlTransaction]:
@@ -136,6 +181,8 @@ class SqlStore(
             driver_error = self._write_engine.dialect.loaded_dbapi.Error
             cursor.execute("BEGIN IMMEDIATE" if self.dialect == "sqlite" else "BEGIN")
             try:
+                if self._epoch is not None:
+                    self._check_epoch(cursor)
                 yield SqlTransaction(cursor, self.dialect, driver_error)
                 cursor.execute("COMMIT")
             except BaseException:
@@ -151,21 +198,26 @@ class SqlStore(
         if connection is None or connection.closed:
             self._raw.invalidate()
             self._raw = self._write_engine.raw_connection()
-            if self._owner is not None:
-                self._owner.invalidate()
-                self._owner = None
-        if self._owning and self._owner is None:
             # The lock went with its connection, and another server may have taken it.
-            self._acquire_advisory_lock()
+            if self._owning and self._shared and not self._try_lock():
+                raise LeadershipLost("another server is in charge")
+            if self._owning and not self._shared:
+                self._acquire_advisory_lock()
+
+    def _check_epoch(self, cursor: Any) -> None:
+        # The lock on the row holds up a new leader, which changes it first of all, until this commit.
+        cursor.execute(
+            "SELECT 1 FROM facts WHERE name = 'lease_epoch' AND value = %s FOR SHARE", (self._epoch,)
+        )
+        if cursor.fetchone() is None:
+            raise LeadershipLost("another server has been in charge since")
 
     def close(self) -> None:
         """Close all connections and give up ownership."""
+        if self.dialect == "postgresql":
+            # Back in the pool it would keep the lock until it is collected.
+            self._raw.invalidate()
         self._raw.close()
-        if self._owner is not None:
-            with contextlib.suppress(sa.exc.SQLAlchemyError):
-                self._owner.execute(select(func.pg_advisory_unlock(_OWNER_LOCK)))
-            self._owner.close()
-            self._owner = None
         self._write_engine.dispose()
         self._read_engine.dispose()
         if self._lock is not None:
@@ -186,6 +238,17 @@ class SqlStore(
         """Read one job."""
         row = self._one(select(schema.jobs).where(schema.jobs.c.id == job_id))
         return _job(row) if row else None
+
+    def live_progress(self, job_ids: Sequence[str]) -> dict[str, float]:
+        """Return job → the summed progress of its running items, as stored."""
+        table = schema.items
+        rows = self._rows(
+            select(schema.jobs.c.id, func.sum(table.c.progress))
+            .join(schema.jobs, schema.jobs.c.seq == table.c.job)
+            .where(schema.jobs.c.id.in_(list(job_ids)), table.c.state == sa.literal_column("'running'"))
+            .group_by(schema.jobs.c.id)
+        )
+        return {row[0]: float(row[1]) for row in rows}
 
     def jobs(self, query: JobQuery) -> JobPage:
         """Read a page of jobs, newest first."""
@@ -385,6 +448,22 @@ class SqlStore(
 def open_store(url: str, *, lock_file: Path | None = None) -> SqlStore:
     """Open (and create or upgrade) the store at a database URL."""
     return SqlStore(url, lock_file=lock_file)
+
+
+def _notice_the_dead(connection: Any, _: Any) -> None:
+    """Have PostgreSQL notice within some seconds that this machine is gone, and give up its lock."""
+    for name, value in (
+        ("tcp_keepalives_idle", 1),
+        ("tcp_keepalives_interval", 1),
+        ("tcp_keepalives_count", 2),
+        ("tcp_user_timeout", 3000),
+    ):
+        connection.execute(f"SET {name} = {value}")
+
+
+def libpq(url: str | sa.URL) -> str:
+    """Return a PostgreSQL URL as libpq takes it."""
+    return sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def _selected(selection: Selection) -> sa.ColumnElement[bool]:

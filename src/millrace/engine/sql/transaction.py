@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import orjson
 
 from millrace.engine.model import NewItem, NewJob, State
+from millrace.engine.sql.cluster import ClusterStatements
 from millrace.engine.sql.deliveries import DeliveryStatements
 from millrace.engine.sql.presets import PresetStatements
 from millrace.engine.sql.retention import RetentionStatements
@@ -75,7 +76,12 @@ def _job_row(row: Sequence[Any]) -> JobRow:
 
 
 class SqlTransaction(
-    DeliveryStatements, PresetStatements, ScheduleStatements, RetentionStatements, WatchStatements
+    DeliveryStatements,
+    PresetStatements,
+    ScheduleStatements,
+    RetentionStatements,
+    WatchStatements,
+    ClusterStatements,
 ):
     """The statements of one write transaction; see ``engine.store.Transaction``."""
 
@@ -356,14 +362,18 @@ class SqlTransaction(
         ).fetchall()
         return sorted(row[0] for row in rows)
 
-    def requeue_running(self, now: float) -> int:
-        """Put every running item back in its queue: at the start, when no worker can be alive."""
+    def requeue_running(self, now: float, alive: Sequence[int] = ()) -> int:
+        """Put running items back in their queues, but those whose lease is ``alive``; count all jobs anew."""
+        but = f" AND lease NOT IN ({', '.join('?' * len(alive))})" if alive else ""
         moved = self._run(
             "UPDATE items SET state = 'queued', lease = 0, lease_until = NULL, progress = 0, updated_at = ? "
-            "WHERE state = 'running'",
-            (now,),
+            f"WHERE state = 'running'{but}",
+            (now, *alive),
         ).rowcount
-        self._run("UPDATE jobs SET queued = queued + running, running = 0 WHERE running > 0")
+        run_on = "(SELECT count(*) FROM items WHERE job = jobs.seq AND state = 'running' AND idx >= 0)"
+        self._run(
+            f"UPDATE jobs SET queued = queued + running - {run_on}, running = {run_on} WHERE running > 0"
+        )
         return int(moved)
 
     def running_items(self, job: JobRow) -> list[tuple[int, int, int, int, int]]:

@@ -31,12 +31,14 @@ def build(settings: ImagesSettings) -> Workload:
                 "fetch",
                 f"{_HERE}.pipeline:fetch",
                 resource="io",
+                queue="image_upload",
                 timeout=settings.fetch_timeout + 30,
                 retry=Retry(attempts=3, delay=1.0),
             ),
             Stage(
                 "analyse",
                 f"{_HERE}.pipeline:analyse",
+                queue="image_analysis",
                 timeout=settings.timeout,
                 retry=Retry(attempts=2, delay=1.0),
             ),
@@ -45,6 +47,7 @@ def build(settings: ImagesSettings) -> Workload:
                 f"{_HERE}.pipeline:write",
                 # It waits for the disk most of the time, and must not keep a core from the next picture.
                 resource="io",
+                queue="image_writing",
                 timeout=120.0,
                 retry=Retry(attempts=2, delay=1.0),
             ),

@@ -1,0 +1,178 @@
+"""``millrace worker``: one machine of a cluster. Puts a worker node together from the settings, and runs it.
+
+Knows the settings and the workloads' stages; opens no port and writes no job.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import fnmatch
+import logging
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from millrace.blobs import open_blobs
+from millrace.engine.cluster.messages import queue_of
+from millrace.engine.workload import Workload
+from millrace.errors import SettingsError, Unavailable
+from millrace.server.assembly import plain
+from millrace.settings import Settings
+from millrace.workloads import Plugin
+
+if TYPE_CHECKING:
+    from millrace.engine.cluster.hints import Broker
+
+log = logging.getLogger("millrace.worker")
+
+
+def queues_of(workloads: Sequence[Workload]) -> dict[str, str]:
+    """Return queue → resource of all stages."""
+    found = {}
+    for workload in workloads:
+        for stage in (*workload.stages, *((workload.plan,) if workload.plan else ())):
+            found[queue_of(workload.kind, stage)] = stage.resource
+    return found
+
+
+def chosen(queues: Mapping[str, str], patterns: Sequence[str]) -> dict[str, str]:
+    """Return those queues that a pattern names, or all where there is none; SettingsError for one in vain."""
+    for pattern in patterns:
+        if not fnmatch.filter(queues, pattern):
+            raise SettingsError(
+                f"--queues: no queue is called {pattern!r}; there are: {', '.join(sorted(queues))}"
+            )
+    return {
+        queue: resource
+        for queue, resource in queues.items()
+        if not patterns or any(fnmatch.fnmatchcase(queue, pattern) for pattern in patterns)
+    }
+
+
+def open_broker(settings: Settings) -> Broker:
+    """Return the cluster's broker, not yet connected; SettingsError where it cannot be used."""
+    try:
+        from millrace.engine.cluster.hints import Broker
+    except ModuleNotFoundError as error:
+        raise SettingsError("executor: celery needs: pip install 'millrace[cluster]'") from error
+    assert settings.broker.url is not None
+    return Broker(settings.broker.url, settings.broker.queue_prefix)
+
+
+def run(
+    settings: Settings,
+    plugins: Mapping[str, Plugin],
+    patterns: Sequence[str],
+    name: str | None = None,
+    *,
+    only_named: bool = False,
+) -> None:
+    """Run a worker node until SIGTERM or SIGINT; at once when asked a second time.
+
+    ``only_named``: slots of resources that were not given by a flag are none.
+    """
+    if settings.executor != "celery":
+        raise SettingsError(
+            "millrace worker needs executor: celery (with database and broker as the servers have them); "
+            "with executor: local the server runs its own workers"
+        )
+    broker = open_broker(settings)
+    from millrace.engine.cluster.hints import HintReceiver
+    from millrace.engine.cluster.node import Node, describe
+    from millrace.engine.executors.local import LocalExecutor
+    from millrace.engine.sql.board import PostgresBoard
+    from millrace.engine.sql.store import libpq
+
+    sections = {kind: settings.workload(kind, plugin.settings) for kind, plugin in plugins.items()}
+    workloads = [plugin.build(sections[kind]) for kind, plugin in plugins.items()]
+    queues = chosen(queues_of(workloads), patterns)
+    slots = _slots(settings, queues, only_named)
+    if not any(slots.values()):
+        raise SettingsError("this worker would have no slot for any of its queues; see --slots and --queues")
+    # Two workers of one name would renew each other's leases.
+    node_name = f"{name or socket.gethostname()}-{secrets.token_hex(3)}"
+    blobs = open_blobs(settings)
+    blobs.check()
+    work, _lock = _work_directory(settings.tmp_dir / "workers", node_name)
+    executor = LocalExecutor(
+        slots,
+        settings={kind: plain(section) for kind, section in sections.items()},
+        site=settings.site(),
+        artifacts=blobs.descriptor(),
+        scratch=work,
+        idle=settings.idle_unload,
+    )
+    lease = settings.cluster.lease
+    board = PostgresBoard(libpq(settings.database_url), node_name, lease, slots, list(queues))
+    node = Node(node_name, board, executor, blobs, queues, lease)
+    receiver = HintReceiver(broker, list(queues), node.hint)
+    node.listen_to(receiver)
+    _listen_for_signals(node, settings.cluster.grace)
+    log.info("%s: %s, on %s", node_name, describe(slots), ", ".join(sorted(queues)))
+    print(f"millrace worker {node_name} with {describe(slots)}", flush=True)
+    receiver.start()
+    try:
+        node.run()
+    finally:
+        receiver.stop()
+        shutil.rmtree(work, ignore_errors=True)
+    log.info("%s has left", node_name)
+
+
+def _slots(settings: Settings, queues: Mapping[str, str], only_named: bool) -> dict[str, int]:
+    given: dict[str, int] = settings.slots.model_dump()
+    if only_named:
+        given = {name: given[name] if name in settings.slots.model_fields_set else 0 for name in given}
+        # Stages that mostly wait need a place too, unless it was said how many.
+        if "io" not in settings.slots.model_fields_set and "io" in queues.values():
+            given["io"] = max(2, 2 * given["cpu"])
+    return {name: number if name in queues.values() else 0 for name, number in given.items()}
+
+
+def _work_directory(folder: Path, name: str) -> tuple[Path, int]:
+    """Make a directory of this worker's own, and delete those of workers that are gone."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for lock in folder.glob("*.lock"):
+            handle = os.open(lock, os.O_RDWR)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            else:
+                shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+                lock.unlink(missing_ok=True)
+            finally:
+                os.close(handle)
+        handle = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        work = folder / name
+        work.mkdir()
+    except OSError as error:
+        raise Unavailable(f"the directory {folder} cannot be used: {error.strerror}") from error
+    return work, handle
+
+
+def _listen_for_signals(node: object, grace: float) -> None:
+    asked: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        asked.append(number)
+        if len(asked) > 1:
+            log.warning("asked again: what runs is given back at once")
+        else:
+            log.info("stopping on %s: up to %g s for what runs", signal.Signals(number).name, grace)
+        node.leave(grace if len(asked) == 1 else 0.0)  # type: ignore[attr-defined]
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+
+
+if __name__ == "__main__":
+    sys.exit("run it as: millrace worker")
