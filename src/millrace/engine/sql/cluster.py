@@ -16,7 +16,7 @@ NOW = "extract(epoch FROM clock_timestamp())"
 """The database's own clock."""
 
 KEEPALIVE: Mapping[str, Any] = {
-    "connect_timeout": 5,
+    "connect_timeout": 10,
     "keepalives": 1,
     "keepalives_idle": 1,
     "keepalives_interval": 1,
