@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +15,18 @@ Raw = Mapping[str, Any]
 
 def _time(value: Any) -> datetime | None:
     return datetime.fromisoformat(value) if isinstance(value, str) else None
+
+
+def _same_names(made: type, row: Raw, **others: Any) -> dict[str, Any]:
+    """Return the fields of a class that have the name they have in the row; ``others`` as they are given.
+
+    What ends in ``_at`` is a time; what a server does not say is None.
+    """
+    found = {}
+    for each in fields(made):
+        value = row.get(each.name)
+        found[each.name] = _time(value) if each.name.endswith("_at") else value
+    return found | {"raw": row} | others
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,26 +99,18 @@ class JobInfo:
     def of(cls, row: Raw) -> JobInfo:
         """Read a row of ``GET /jobs`` or the answer of ``GET /jobs/{id}``."""
         return cls(
-            id=row["job_id"],
-            kind=row["kind"],
-            state=row["state"],
-            status=row["status"],
-            label=row.get("label") or "",
-            percent=float(row["progress"]["percent"]),
-            priority=row["priority"],
-            counts=Counts.of(row["counts"]),
-            created_at=_time(row.get("created_at")),
-            started_at=_time(row.get("started_at")),
-            finished_at=_time(row.get("finished_at")),
-            expires_at=_time(row.get("expires_at")),
-            stages=tuple(row.get("stages", ())),
-            eta_seconds=row.get("eta_seconds"),
-            held=bool(row.get("held", False)),
-            parallelism=row.get("parallelism"),
-            options=row.get("options") or {},
-            error=row.get("error"),
-            last_event=row.get("last_event", 0),
-            raw=row,
+            **_same_names(
+                cls,
+                row,
+                id=row["job_id"],
+                label=row.get("label") or "",
+                percent=float(row["progress"]["percent"]),
+                counts=Counts.of(row["counts"]),
+                stages=tuple(row.get("stages", ())),
+                held=bool(row.get("held", False)),
+                options=row.get("options") or {},
+                last_event=row.get("last_event", 0),
+            )
         )
 
 
@@ -128,18 +132,7 @@ class Artifact:
     @classmethod
     def of(cls, row: Raw, job: str) -> Artifact:
         """Read a row of ``GET /jobs/{id}/artifacts``."""
-        return cls(
-            job=job,
-            item=row["item"],
-            name=row["name"],
-            stage=row["stage"],
-            bytes=row["bytes"],
-            sha256=row["sha256"],
-            media_type=row["media_type"],
-            url=row["url"],
-            created_at=_time(row.get("created_at")),
-            raw=row,
-        )
+        return cls(**_same_names(cls, row, job=job))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,21 +172,14 @@ class Item:
     def of(cls, row: Raw, job: str) -> Item:
         """Read a row of ``GET /jobs/{id}/items`` or the answer of ``GET /jobs/{id}/items/{idx}``."""
         return cls(
-            idx=row["idx"],
-            name=row["name"],
-            state=row["state"],
-            stage=row["stage"],
-            progress=row["progress"],
-            phase=row.get("phase") or "",
-            attempt=row["attempt"],
-            size=row["size"],
-            results=row.get("results") or {},
-            error=row.get("error"),
-            started_at=_time(row.get("started_at")),
-            finished_at=_time(row.get("finished_at")),
-            artifacts=tuple(Artifact.of(each, job) for each in row.get("artifacts", ())),
-            runs=tuple(row.get("runs", ())),
-            raw=row,
+            **_same_names(
+                cls,
+                row,
+                phase=row.get("phase") or "",
+                results=row.get("results") or {},
+                artifacts=tuple(Artifact.of(each, job) for each in row.get("artifacts", ())),
+                runs=tuple(row.get("runs", ())),
+            )
         )
 
 
@@ -217,15 +203,8 @@ class Event:
     @classmethod
     def of(cls, row: Raw) -> Event:
         """Read the data of a server-sent event."""
-        return cls(
-            seq=row["seq"],
-            type=row["type"],
-            job=row["job_id"],
-            item=row.get("item"),
-            at=_time(row.get("at")),
-            data=row.get("data") or {},
-            raw=row,
-        )
+        data = row.get("data") or {}
+        return cls(**_same_names(cls, row, job=row["job_id"], at=_time(row.get("at")), data=data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,19 +249,8 @@ class Stats:
     @classmethod
     def of(cls, row: Raw) -> Stats:
         """Read the answer."""
-        return cls(
-            total_jobs=row["total_jobs"],
-            running=row["running"],
-            queued=row["queued"],
-            completed=row["completed"],
-            failed=row["failed"],
-            cancelled=row["cancelled"],
-            items=row["total_files_processed"],
-            success_rate=row["success_rate"],
-            mean_seconds=row["average_duration_seconds"],
-            by_kind=row["by_kind"],
-            raw=row,
-        )
+        items, mean = row["total_files_processed"], row["average_duration_seconds"]
+        return cls(**_same_names(cls, row, items=items, mean_seconds=mean))
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,14 +267,7 @@ class Workload:
     @classmethod
     def of(cls, row: Raw) -> Workload:
         """Read a row of ``GET /workloads``."""
-        return cls(
-            kind=row["kind"],
-            mode=row["mode"],
-            stages=tuple(stage["name"] for stage in row["stages"]),
-            queued=row["queued"],
-            running=row["running"],
-            raw=row,
-        )
+        return cls(**_same_names(cls, row, stages=tuple(stage["name"] for stage in row["stages"])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,21 +291,7 @@ class Schedule:
     @classmethod
     def of(cls, row: Raw) -> Schedule:
         """Read a row of ``GET /schedules``."""
-        return cls(
-            id=row["id"],
-            name=row["name"],
-            cron=row["cron"],
-            zone=row["zone"],
-            job=row["job"],
-            missed=row["missed"],
-            overlap=row["overlap"],
-            enabled=row["enabled"],
-            next_at=_time(row["next_at"]),
-            last_at=_time(row["last_at"]),
-            last_job=row["last_job"],
-            last_error=row["last_error"],
-            raw=row,
-        )
+        return cls(**_same_names(cls, row))
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,20 +314,7 @@ class Delivery:
     @classmethod
     def of(cls, row: Raw) -> Delivery:
         """Read a row of ``GET /deliveries``."""
-        return cls(
-            id=row["id"],
-            job=row["job"],
-            kind=row["kind"],
-            url=row["url"],
-            event=row["event"],
-            state=row["state"],
-            attempts=row["attempts"],
-            status=row["status"],
-            error=row["error"],
-            next_at=_time(row["next_at"]),
-            created_at=_time(row["created_at"]),
-            raw=row,
-        )
+        return cls(**_same_names(cls, row))
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,11 +331,4 @@ class Preset:
     @classmethod
     def of(cls, row: Raw) -> Preset:
         """Read a row of ``GET /presets``."""
-        return cls(
-            kind=row["kind"],
-            name=row["name"],
-            options=row["options"],
-            created_at=_time(row.get("created_at")),
-            updated_at=_time(row.get("updated_at")),
-            raw=row,
-        )
+        return cls(**_same_names(cls, row))

@@ -121,7 +121,10 @@ def repair(
         raise typer.BadParameter("the corrected dub must not be the dub itself", param_hint="OUT")
     with _compared(order) as found:
         if found.analysis.status == "no_match":
-            _print(found.analysis)
+            if as_json:
+                typer.echo(json.dumps({"before": found.analysis.as_dict(), "after": None}, indent=2))
+            else:
+                _print(found.analysis)
             raise typer.Exit(_EXIT_NO_MATCH)
         from millrace.workloads.sync.pipeline import repair_and_check
 
