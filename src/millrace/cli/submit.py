@@ -89,9 +89,12 @@ def submit(
     ] = None,
     notify: Annotated[
         list[str] | None,
-        typer.Option(metavar="TARGET",
-                     help="Tell them at its end: a target of the server, or an Apprise URL; several times.",
-                     rich_help_panel=THEN),
+        typer.Option(
+            metavar="TARGET",
+            help="Tell when it has ended: a target of the server's settings, or, where those allow it, an "
+            "Apprise URL; several times.",
+            rich_help_panel=THEN,
+        ),
     ] = None,
     callback: Annotated[
         list[str] | None,

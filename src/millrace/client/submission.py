@@ -103,6 +103,7 @@ class Submission:
         self._kind = kind
         self._items: list[dict[str, Any]] = []
         self._files: list[FileToSend] = []
+        self._sent: dict[Path, int] = {}
 
     def add(self, source: Source | Pair | Mapping[str, Any]) -> None:
         """Add an item: a file, a pair, or, for workloads of other shapes, a mapping: its whole input."""
@@ -121,8 +122,8 @@ class Submission:
         self._items.append(item)
 
     def _add_pair(self, pair: Pair) -> None:
-        master, master_name, master_size = self._refer(pair.master)
-        dub, dub_name, dub_size = self._refer(pair.dub)
+        master, master_name, master_size = self._refer(pair.master, share=True)
+        dub, dub_name, dub_size = self._refer(pair.dub, share=True)
         entry: dict[str, Any] = {"master": master, "dub": dub}
         for field in fields(pair):
             value = getattr(pair, field.name)
@@ -135,8 +136,11 @@ class Submission:
             item["size"] = max(1, (master_size or 0) + (dub_size or 0))
         self._items.append(item)
 
-    def _refer(self, source: Source) -> tuple[dict[str, Any], str | None, int | None]:
-        """Return the reference to a source, the name it is shown by, and its size where both are known."""
+    def _refer(self, source: Source, *, share: bool = False) -> tuple[dict[str, Any], str | None, int | None]:
+        """Return the reference to a source, the name it is shown by, and its size where both are known.
+
+        ``share``: a file that was added before is not sent again, as a master of many dubs would be.
+        """
         if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
             source = Url(source)
         if isinstance(source, Url):
@@ -149,7 +153,12 @@ class Submission:
         if isinstance(source, Bytes):
             file = FileToSend(source.name, source.data, len(source.data))
         else:
+            known = self._sent.get(Path(source)) if share else None
+            if known is not None:
+                file = self._files[known]
+                return {"kind": "upload", "index": known}, file.name, file.size
             file = FileToSend.at(Path(source))
+            self._sent[Path(source)] = len(self._files)
         self._files.append(file)
         return {"kind": "upload", "index": len(self._files) - 1}, file.name, file.size
 

@@ -120,6 +120,9 @@ def test_a_pair_is_one_item_of_two_references(tmp_path: Path) -> None:
         }
     ]
     assert len(call.body.files) == 2
+    call, job = sent(CLIENT.sync([(master, dub), (str(master), master)]))
+    assert len(call.body.files) == 2, "a master of many dubs is sent once"
+    assert [item["input"]["dub"]["index"] for item in job["items"]] == [1, 0]
     two = (ServerPath("/a.wav"), ServerPath("/b.wav"))
     assert len(sent(CLIENT.sync(two))[1]["items"]) == 1
     assert len(sent(CLIENT.sync([two, two, pair]))[1]["items"]) == 3
