@@ -96,8 +96,9 @@ def test_an_address_of_a_caller_writes_into_no_log_and_opens_no_file():
 
 
 def test_a_service_that_hangs_is_given_up(http):
-    http.does("/hook", lambda handler: http.stop.wait(60))
-    error = refused(http.url("/hook", scheme="json"), timeout=6.0)
+    http.does("/hook", lambda handler: http.stop.wait(120))
+    # Apprise itself would wait for a minute.
+    error = refused(f"{http.url('/hook', scheme='json')}?rto=60", timeout=3.0)
     assert (type(error), error.code) == (Transient, "notify_timeout")
 
 
