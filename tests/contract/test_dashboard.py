@@ -220,6 +220,7 @@ def addresses(job: str) -> list[str]:
         "/ui/sign-in",
         *(f"/ui/part/jobs/{job}/{part}" for part in ("head", "items", "artifacts", "events", "items/0/head")),
         "/ui/part/now",
+        "/ui/part/system/findings",
         "/ui/part/jobs",
     ]
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
-from millrace.server.dashboard import listing, views
+from millrace.server.dashboard import listing, system, views
 from millrace.server.dashboard.pulse import Pulse
 from millrace.server.dashboard.render import Renderer
 from millrace.server.jobs import Index, JobId
@@ -27,6 +27,10 @@ def router(services: Services, renderer: Renderer, pulse: Pulse) -> APIRouter:
     @api.get("/part/now")
     async def now(request: Request) -> Response:
         return renderer.page(request, "part/now.html", now=await views.now(engine, pulse.pace()))
+
+    @api.get("/part/system/findings")
+    async def system_findings(request: Request) -> Response:
+        return renderer.page(request, "part/findings.html", findings=await system.findings(services))
 
     @api.get("/part/jobs")
     async def jobs(request: Request) -> Response:

@@ -20,6 +20,7 @@ from millrace.engine.schedules import upcoming
 from millrace.engine.webhooks import WEBHOOK
 from millrace.models import list_models
 from millrace.notify import masked
+from millrace.server.watches import watch_row
 from millrace.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,8 +45,7 @@ class Disk:
 async def gather(services: Services, renderer: Renderer) -> dict[str, Any]:
     """Return all that the page shows."""
     settings = services.settings
-    findings, disks, models = await asyncio.gather(
-        asyncio.to_thread(doctor.examine, settings, services.plugins),
+    disks, models = await asyncio.gather(
         asyncio.to_thread(_disks, settings),
         asyncio.to_thread(list_models, settings.models_dir),
     )
@@ -53,11 +53,11 @@ async def gather(services: Services, renderer: Renderer) -> dict[str, Any]:
     now = time.time()
     return {
         "status": services.engine.status(),
-        "findings": findings,
         "disks": disks,
         "models": models,
         "models_dir": settings.models_dir,
         "settings": list(in_force(settings, services.plugins)),
+        "watches": [watch_row(watch, services) for watch in await services.watches.list()],
         "schedules": [(schedule, upcoming(schedule, 3, now)) for schedule in schedules],
         "deliveries": await services.deliveries.list(DeliveryQuery(channel=WEBHOOK, limit=_DELIVERIES)),
         "notifications": [
@@ -70,6 +70,11 @@ async def gather(services: Services, renderer: Renderer) -> dict[str, Any]:
             f"{kind}/system.html" for kind in services.engine.workloads if renderer.has(f"{kind}/system.html")
         ],
     }
+
+
+async def findings(services: Services) -> list[doctor.Finding]:
+    """Return what ``millrace doctor`` finds; it looks for programs and models, which takes a moment."""
+    return await asyncio.to_thread(doctor.examine, services.settings, services.plugins)
 
 
 def _disks(settings: Settings) -> list[Disk]:

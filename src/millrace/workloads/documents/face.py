@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import orjson
 
 from millrace.engine.model import Artifact, Item, Job
 from millrace.workloads import Face, FormField
@@ -14,27 +13,24 @@ from millrace.workloads import Face, FormField
 if TYPE_CHECKING:
     from millrace.server.services import Services
 
-_MOST_BYTES = 16 * 2**20
-
 
 async def _item(services: Services, job: Job, item: Item, artifacts: Sequence[Artifact]) -> Mapping[str, Any]:
     """Return the document's classification, and the categories that a person may rule for."""
-    import asyncio
-
+    from millrace.workloads.documents.desk import RULINGS
     from millrace.workloads.documents.policy import load
     from millrace.workloads.documents.settings import DocumentSettings
 
     section = services.settings.workload("documents", DocumentSettings)
     policy = await asyncio.to_thread(load, str(section.policy) if section.policy else None)
-    stored = next((a for a in artifacts if a.name == "classification.json"), None)
-    classification: dict[str, Any] = {}
-    if stored is not None and stored.bytes <= _MOST_BYTES:
-        raw = await asyncio.to_thread(lambda: b"".join(services.blobs.chunks(stored.key)))
-        classification = orjson.loads(raw)
+    classification = next(
+        (r for r in item.results.values() if isinstance(r, Mapping) and "final_category" in r), {}
+    )
     # A document that is classified again keeps its id, which is the first item's.
     doc_id = job.meta.get("doc_id") or item.uid
+    rulings = await services.engine.records(RULINGS, doc_id, 1) if doc_id else []
     return {
         "doc_id": doc_id,
+        "ruling": rulings[-1].data if rulings else None,
         "classification": classification,
         "categories": policy.categories,
         "read": any(a.name == "pages.json" for a in artifacts) or bool(job.meta.get("doc_id")),
@@ -43,8 +39,8 @@ async def _item(services: Services, job: Job, item: Item, artifacts: Sequence[Ar
 
 def _summary(item: Item) -> str:
     for result in reversed(list(item.results.values())):
-        if isinstance(result, Mapping) and result.get("category"):
-            return f"{result['category']}{' · to be reviewed' if result.get('requires_review') else ''}"
+        if isinstance(result, Mapping) and result.get("final_category"):
+            return f"{result['final_category']}{' · to be reviewed' if result.get('requires_review') else ''}"
     return ""
 
 

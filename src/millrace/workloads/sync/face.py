@@ -29,7 +29,7 @@ async def _item(services: Services, job: Job, item: Item, artifacts: Sequence[Ar
         "streams": {
             side: found if isinstance(found := choices.get(f"{side}_stream"), int) else None for side in sides
         },
-        "repaired": (result.get("repair") or {}).get("file") if result else None,
+        "repair": result.get("repair") or {},
     }
 
 

@@ -102,7 +102,7 @@ class SoundDeck extends HTMLElement {
 
   /** @param {HTMLAudioElement} audio */
   #mind(audio) {
-    audio.addEventListener("error", () => {
+    const failed = () => {
       const { fallback } = audio.dataset;
       if (!fallback) {
         this.#complain(new Error("This browser cannot play it."));
@@ -118,7 +118,10 @@ class SoundDeck extends HTMLElement {
         if (this.#playing) audio.play();
         this.#tell();
       }, { once: true });
-    });
+    };
+    audio.addEventListener("error", failed);
+    // The page may have found out before this script came.
+    if (audio.error) failed();
     audio.addEventListener("loadedmetadata", () => this.#tell());
     audio.addEventListener("seeked", () => this.#tell());
     audio.addEventListener("ended", () => audio === this.#clock() && this.#pause());

@@ -61,6 +61,20 @@ class LivePart extends HTMLElement {
 
 customElements.define("live-part", LivePart);
 
+/** A part of the page that comes after the rest, since it takes a moment. */
+class LazyPart extends HTMLElement {
+  async connectedCallback() {
+    try {
+      const reply = await fetch(this.getAttribute("src") ?? "", { headers: { Accept: "text/html" } });
+      this.innerHTML = await reply.text();
+    } catch {
+      this.textContent = "The server could not be reached.";
+    }
+  }
+}
+
+customElements.define("lazy-part", LazyPart);
+
 // Folds whose content is fetched when they are opened, and files that are looked into on the spot.
 document.addEventListener(
   "toggle",
