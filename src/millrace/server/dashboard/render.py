@@ -60,6 +60,7 @@ class Renderer:
             "moment": words.moment,
             "clock": words.clock,
             "date": words.date,
+            "base": words.base,
         }
         self._environment.filters.update(filters)
         self._environment.globals.update(

@@ -13,6 +13,7 @@ from millrace.engine.engine import Engine, Status
 from millrace.engine.model import Artifact, Event, Item, Job, StageRun, State
 from millrace.engine.store import JobQuery
 from millrace.errors import InvalidRequest, NotFound
+from millrace.server.dashboard import words
 
 ROWS = 100
 """Rows of one page of items."""
@@ -217,7 +218,7 @@ def _here(item: Item) -> str:
 
 def shown_name(item: Item) -> str:
     """Return an item's name as a heading: of a path its last part."""
-    return item.name.rstrip("/").rpartition("/")[2] or item.name or f"Item {item.idx}"
+    return words.base(item.name) or f"Item {item.idx}"
 
 
 async def last_events(engine: Engine, job: Job, number: int) -> list[Event]:

@@ -47,6 +47,15 @@ def clock(seconds: float) -> str:
     return f"{whole // 60}:{whole % 60:02}"
 
 
+def base(name: str) -> str:
+    """Return the last part of what looks like a path; else the name.
+
+    >>> base("/srv/media/talk.mp3"), base("talk.mp3"), base("https://example.com/")
+    ('talk.mp3', 'talk.mp3', 'example.com')
+    """
+    return name.rstrip("/").rpartition("/")[2] or name
+
+
 def size(number: float | None) -> str:
     """Write a number of bytes.
 
@@ -77,12 +86,17 @@ def plural(number: int, one: str, many: str | None = None) -> str:
 
 
 def moment(at: float | None, style: str = "ago") -> Markup:
-    """Write a time as an element that the page keeps true: ``ago``, or ``for`` (how long it has lasted)."""
+    """Write a time as an element that the page keeps true.
+
+    ``ago``, ``for`` (how long it has lasted), or ``due`` (an estimate, which may turn out too early).
+    """
     if at is None:
         return Markup("–")
     stamp = datetime.fromtimestamp(at, UTC)
     passed = time.time() - at
     text = span(max(0.0, passed)) if style == "for" else told(passed)
+    if style == "due" and passed > -1:
+        text = "soon"
     return Markup('<time datetime="{}" title="{}" data-{}>{}</time>').format(
         stamp.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         date(at),

@@ -68,11 +68,12 @@ export function keepTime() {
 
 function tell() {
   if (document.hidden) return;
-  for (const element of document.querySelectorAll("time[data-ago], time[data-for]")) {
+  for (const element of document.querySelectorAll("time[data-ago], time[data-for], time[data-due]")) {
     const time = /** @type {HTMLTimeElement} */ (element);
     const passed = (Date.now() - Date.parse(time.dateTime)) / 1000;
     let text;
     if (time.dataset.for !== undefined) text = span(passed < 1 ? Math.ceil(passed) : passed);
+    else if (time.dataset.due !== undefined && passed > -1) text = "soon";
     else if (passed < -1) text = `in ${rough(-passed)}`;
     else text = passed < 3 ? "just now" : `${rough(passed)} ago`;
     if (time.textContent !== text) time.textContent = text;
