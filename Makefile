@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 ARGS ?=
 
-.PHONY: help setup serve demo docs test lint types check lock clean
+.PHONY: help setup serve demo docs test chaos lint types check lock clean
 
 help:  ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -39,6 +39,9 @@ $(BIN)/mkdocs: $(STAMP)
 
 test: setup  ## Run the tests; some of them: make test ARGS="tests/unit -k fetch"
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+chaos: setup  ## Break a cluster of the suite's own in 200 ways; some: make chaos ARGS="--iterations 20 --seed 7"
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 lint: setup  ## Check style and formatting
 	$(BIN)/python -m ruff check .

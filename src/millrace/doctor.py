@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from millrace import notify
 from millrace.errors import MillraceError
@@ -42,6 +43,7 @@ def examine(settings: Settings, plugins: Mapping[str, Plugin]) -> list[Finding]:
         *_storage(settings),
         *_database(settings),
         *_blobs(settings),
+        *_cluster(settings),
         *_notifications(settings),
         *_watches(settings),
         *_machine(settings),
@@ -192,6 +194,30 @@ def _watches(settings: Settings) -> Iterator[Finding]:
         else:
             # A mount may come later than the server.
             yield Finding("watches", "warning", f"{watch.name}: {path} is not there, or cannot be read")
+
+
+def _cluster(settings: Settings) -> Iterator[Finding]:
+    if settings.executor == "local":
+        yield Finding("executor", "ok", "local: worker processes of the server")
+        return
+    if find_spec("celery") is None:
+        yield Finding("executor", "problem", "celery needs: pip install 'millrace[cluster]'")
+        return
+    from millrace.worker import open_broker
+
+    yield Finding("executor", "ok", "celery: stages run on machines with millrace worker")
+    host = urlsplit(settings.broker.url or "").hostname or ""
+    try:
+        product = open_broker(settings).check()
+    except Exception as error:  # noqa: BLE001 - whatever the client raises is told
+        yield Finding("broker", "problem", f"{host} does not answer: {error}")
+    else:
+        yield Finding("broker", "ok", f"{host}, {product}")
+    if not settings.blobs.is_s3:
+        shared = f"{settings.blob_location} must be a mount that servers and workers share; S3 needs none"
+        yield Finding("blobs", "warning", shared)
+    for root in settings.media_roots:
+        yield Finding("media_roots", "warning", f"{root} must be a mount that servers and workers share")
 
 
 def _machine(settings: Settings) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import fnmatch
+import hashlib
 import logging
 import os
 import secrets
@@ -14,14 +15,16 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from millrace.blobs import open_blobs
+from millrace.blobs import Blobs, open_blobs
 from millrace.engine.cluster.messages import queue_of
 from millrace.engine.workload import Workload
-from millrace.errors import SettingsError, Unavailable
+from millrace.errors import NotFound, SettingsError, Unavailable
 from millrace.server.assembly import plain
 from millrace.settings import Settings
 from millrace.workloads import Plugin
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from millrace.engine.cluster.hints import Broker
 
 log = logging.getLogger("millrace.worker")
+
+_MARK_TRIES = 30
 
 
 def queues_of(workloads: Sequence[Workload]) -> dict[str, str]:
@@ -99,6 +104,7 @@ def run(
     node_name = f"{name or socket.gethostname()}-{secrets.token_hex(3)}"
     blobs = open_blobs(settings)
     blobs.check()
+    _look_for_mark(settings, blobs)
     work, _lock = _work_directory(settings.tmp_dir / "workers", node_name)
     executor = LocalExecutor(
         slots,
@@ -133,6 +139,39 @@ def _slots(settings: Settings, queues: Mapping[str, str], only_named: bool) -> d
         if "io" not in settings.slots.model_fields_set and "io" in queues.values():
             given["io"] = max(2, 2 * given["cpu"])
     return {name: number if name in queues.values() else 0 for name, number in given.items()}
+
+
+def leave_mark(settings: Settings, blobs: Blobs) -> None:
+    """Leave a mark in the blob store by which workers see that theirs is the same."""
+    key = _mark_of(settings)
+    with tempfile.TemporaryDirectory(dir=settings.tmp_dir) as folder:
+        mark = Path(folder, "mark")
+        mark.write_text("The blobs of a Millrace cluster; workers look for this file.\n")
+        blobs.put(mark, key)
+
+
+def _look_for_mark(settings: Settings, blobs: Blobs) -> None:
+    """Refuse to run beside another blob store than the servers'; wait for a server where none has run yet."""
+    for attempt in range(_MARK_TRIES):
+        try:
+            blobs.stat(_mark_of(settings))
+        except NotFound:
+            if attempt == 0:
+                log.info("no server has used the blobs at %s yet; waiting for one", settings.blob_location)
+            time.sleep(1.0)
+        else:
+            return
+    raise SettingsError(
+        f"the blobs at {settings.blob_location} are not those of the servers on this database: "
+        "mount the same directory on all machines, or set blobs to an s3:// bucket"
+    )
+
+
+def _mark_of(settings: Settings) -> str:
+    """Return the key of the mark, which differs from database to database."""
+    url = settings.database_url
+    name = hashlib.sha256(f"{url.database}".encode()).hexdigest()[:16]
+    return f".cluster/{name}"
 
 
 def _work_directory(folder: Path, name: str) -> tuple[Path, int]:

@@ -64,6 +64,9 @@ def open_services(settings: Settings, plugins: Mapping[str, Plugin]) -> Services
         workloads = [replace(workload, ttl=settings.retention.ttl) for workload in workloads]
     connect = None
     if settings.executor == "celery":
+        from millrace.worker import leave_mark
+
+        leave_mark(settings, blobs)
         from millrace.engine.sql.peers import PostgresPeers
 
         connect = partial(PostgresPeers, libpq(settings.database_url))

@@ -16,6 +16,9 @@ import psycopg
 from millrace.engine.cluster import NODES, REPORTS, WORKERS, Exchanged
 from millrace.engine.sql.cluster import KEEPALIVE, NOW
 
+AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.UndefinedTable)
+"""What is raised while the database is away, or no server has made its tables yet."""
+
 _INSERT = """
 INSERT INTO reports (lease, body)
 SELECT r.lease, r.body
@@ -181,7 +184,7 @@ class _Link:
         self._board._locks[self._name].acquire()
         try:
             return self._board._open(self._name)
-        except psycopg.Error as error:
+        except AWAY as error:
             self._board._locks[self._name].release()
             raise ConnectionError(str(error).strip()) from error
         except BaseException:
@@ -190,7 +193,7 @@ class _Link:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self._board._locks[self._name].release()
-        if isinstance(error, psycopg.Error):
+        if isinstance(error, AWAY):
             link = self._board._links.pop(self._name, None)
             if link is not None:
                 link.close()

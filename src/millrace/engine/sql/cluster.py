@@ -148,7 +148,7 @@ class ClusterSelects:
         table = schema.servers
         alive = table.c.seen_at > sa.literal_column(NOW) - patience
         rows = self._rows(select(table).where(alive).order_by(table.c.name))
-        return [ServerRow(row.name, bool(row.leading), orjson.loads(row.status), row.seen_at) for row in rows]
+        return [ServerRow(row.name, bool(row.leads), orjson.loads(row.status), row.seen_at) for row in rows]
 
     def waiting_dispatches(self) -> dict[str, tuple[int, float]]:
         """Return queue → (calls that nobody has claimed, seconds that the oldest has waited)."""

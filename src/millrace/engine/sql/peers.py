@@ -8,15 +8,16 @@ from typing import Any, TypeVar
 import psycopg
 
 from millrace.engine.cluster import ANSWERS, COMMANDS, EVENTS, LIVE
+from millrace.engine.sql.board import AWAY
 from millrace.engine.sql.cluster import KEEPALIVE, NOW
 
 T = TypeVar("T")
 
 _ALIVE = f"""
-INSERT INTO servers (name, leading, status, started_at, seen_at) VALUES (%s, %s, %s, {NOW}, {NOW})
-ON CONFLICT (name) DO UPDATE SET leading = excluded.leading, status = excluded.status, seen_at = {NOW}
+INSERT INTO servers (name, leads, status, started_at, seen_at) VALUES (%s, %s, %s, {NOW}, {NOW})
+ON CONFLICT (name) DO UPDATE SET leads = excluded.leads, status = excluded.status, seen_at = {NOW}
 """
-_OTHERS = f"SELECT name, leading, status FROM servers WHERE name <> %s AND seen_at > {NOW} - %s"
+_OTHERS = f"SELECT name, leads, status FROM servers WHERE name <> %s AND seen_at > {NOW} - %s"
 _ASK = f"INSERT INTO commands (id, name, body, created_at) VALUES (%s, %s, %s, {NOW}) ON CONFLICT DO NOTHING"
 _ANSWER = "DELETE FROM commands WHERE id = %s AND done_at IS NOT NULL RETURNING answer, error"
 
@@ -90,7 +91,7 @@ class PostgresPeers:
                         link.execute(f"LISTEN {channel}")
                 self._links[name] = link
             return work(link)
-        except psycopg.Error as error:
+        except AWAY as error:
             broken = self._links.pop(name, None)
             if broken is not None:
                 broken.close()

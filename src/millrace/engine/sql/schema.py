@@ -395,7 +395,7 @@ servers = Table(
     "servers",
     metadata,
     Column("name", String(128), primary_key=True),
-    Column("leading", SmallInteger, nullable=False),
+    Column("leads", SmallInteger, nullable=False),
     Column("status", Text, nullable=False),
     Column("started_at", Double, nullable=False),
     Column("seen_at", Double, nullable=False),

@@ -62,7 +62,7 @@ def upgrade() -> None:
     op.create_table(
         "servers",
         sa.Column("name", sa.String(length=128), nullable=False),
-        sa.Column("leading", sa.SmallInteger(), nullable=False),
+        sa.Column("leads", sa.SmallInteger(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("started_at", sa.Double(), nullable=False),
         sa.Column("seen_at", sa.Double(), nullable=False),

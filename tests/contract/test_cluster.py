@@ -1,0 +1,226 @@
+"""Several servers and workers on one database: requests go to any of them, and any of them may vanish."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engine.conftest import fresh_database
+from tests.live import LiveServer
+from tests.live_cluster import LiveCluster, until
+
+pytestmark = [pytest.mark.postgres, pytest.mark.rabbitmq, pytest.mark.timeout(300)]
+
+BROKER = "amqp://guest:guest@127.0.0.1:5672//"
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveCluster]:
+    """Two servers and a worker."""
+    pytest.importorskip("celery")
+    try:
+        socket.create_connection(("127.0.0.1", 5672), 2).close()
+    except OSError as error:
+        pytest.skip(f"no RabbitMQ on 127.0.0.1:5672: {error}")
+    home = tmp_path_factory.mktemp("cluster")
+    prefix = f"test-{uuid.uuid4().hex[:12]}."
+    with fresh_database("postgresql", home) as url:
+        made = LiveCluster(home, url, BROKER, queue_prefix=prefix)
+        try:
+            made.add_server().start()
+            made.add_server().start()
+            made.add_worker().start()
+            yield made
+        finally:
+            made.close()
+            delete_queues(prefix)
+
+
+def delete_queues(prefix: str) -> None:
+    from kombu import Connection
+
+    from millrace.engine.cluster.hints import Broker
+    from millrace.plugins import discover
+    from millrace.worker import queues_of
+
+    broker = Broker(BROKER, prefix)
+    workloads = [plugin.build(plugin.settings()) for plugin in discover().values()]
+    names = [*queues_of(workloads), "cpu.probe.first", "cpu.probe.second", "cpu.probe.plan"]
+    with Connection(BROKER) as connection:
+        channel = connection.default_channel
+        for name in names:
+            channel.queue_delete(f"{prefix}{name}")
+        channel.queue_delete(broker.dead.name)
+        channel.exchange_delete(f"{prefix}millrace")
+        channel.exchange_delete(f"{prefix}millrace.dead")
+
+
+def submit(server: LiveServer, *inputs: dict[str, Any], **more: Any) -> str:
+    items = [{"name": f"{n}", "input": value} for n, value in enumerate(inputs)]
+    answer = server.client.post("/jobs", json={"kind": "probe", "items": items, **more})
+    return str(answer.raise_for_status().json()["job_id"])
+
+
+def leader(cluster: LiveCluster) -> LiveServer:
+    """The server in charge."""
+    found: list[LiveServer] = []
+
+    def look() -> bool:
+        found[:] = [server for server in cluster.servers if _led_last(server)]
+        return len(found) == 1
+
+    until(look, what="one server in charge")
+    return found[0]
+
+
+def _led_last(server: LiveServer) -> bool:
+    last = [line for line in server.log().splitlines() if "this server is in charge" in line]
+    return bool(last) and "in charge now" in last[-1] and server.process is not None
+
+
+def follower(cluster: LiveCluster) -> LiveServer:
+    first = leader(cluster)
+    return next(server for server in cluster.servers if server is not first)
+
+
+def test_any_server_takes_a_job_and_shows_it(cluster: LiveCluster) -> None:
+    for server in cluster.servers:
+        job = submit(server, {"artifact": "out.txt", "content": "made"}, {"skip": "not now"}, {})
+        for other in cluster.servers:
+            row = other.wait(job)
+            assert (row["state"], row["counts"]["succeeded"], row["counts"]["skipped"]) == ("succeeded", 2, 1)
+            found = other.client.get(f"/jobs/{job}/items/0/artifacts/out.txt")
+            assert found.content == b"made"
+
+
+def test_steering_works_on_a_server_that_is_not_in_charge(cluster: LiveCluster) -> None:
+    server = follower(cluster)
+    job = submit(server, *[{"sleep": 30}] * 4)
+    server.wait(job, "running")
+    assert server.client.patch(f"/jobs/{job}", json={"priority": "high"}).json()["priority"] == 2
+    cancelled = server.client.delete(f"/jobs/{job}").raise_for_status().json()
+    assert cancelled["state"] == "cancelled"
+    server.client.delete(f"/jobs/{job}", params={"purge": True}).raise_for_status()
+    for each in cluster.servers:
+        assert each.client.get(f"/jobs/{job}").status_code == 404
+
+
+def test_a_refusal_is_the_same_wherever_it_is_asked_for(cluster: LiveCluster) -> None:
+    job = submit(leader(cluster), {"fail": "as it was told"})
+    leader(cluster).wait(job)
+    answers = [server.client.patch(f"/jobs/{job}", json={"priority": "low"}) for server in cluster.servers]
+    assert {answer.status_code for answer in answers} == {409}
+    assert answers[0].json()["detail"] == answers[1].json()["detail"]
+    missing = [server.client.delete("/jobs/no-such").status_code for server in cluster.servers]
+    assert missing == [404, 404]
+
+
+def test_an_idempotency_key_holds_over_all_servers(cluster: LiveCluster) -> None:
+    body = {"kind": "probe", "items": [{"name": "a"}]}
+    headers = {"Idempotency-Key": uuid.uuid4().hex}
+    jobs = {
+        server.client.post("/jobs", json=body, headers=headers).json()["job_id"]
+        for server in cluster.servers
+        for _ in range(2)
+    }
+    assert len(jobs) == 1
+
+
+def test_events_and_progress_reach_watchers_on_every_server(cluster: LiveCluster) -> None:
+    seen: dict[str, list[dict[str, Any]]] = {server.url: [] for server in cluster.servers}
+    follower(cluster).client.post("/workloads/probe/pause").raise_for_status()
+    job = submit(cluster.servers[0], {"sleep": 1.5})
+
+    def listen(server: LiveServer) -> None:
+        with server.client.stream("GET", f"/jobs/{job}/events", timeout=60) as stream:
+            for line in stream.iter_lines():
+                if line.startswith("data: "):
+                    seen[server.url].append(json.loads(line[6:]))
+
+    threads = [threading.Thread(target=listen, args=(server,)) for server in cluster.servers]
+    for thread in threads:
+        thread.start()
+    until(lambda: all(seen.values()), what="the first event on every server")
+    follower(cluster).client.post("/workloads/probe/resume").raise_for_status()
+    for thread in threads:
+        thread.join(60)
+    logs = [[event for event in events if event["seq"]] for events in seen.values()]
+    assert logs[0] == logs[1]
+    assert logs[0][-1]["type"] == "job.finished"
+    for events in seen.values():
+        assert [event for event in events if event["type"] == "item.progress"]
+
+
+def test_schedules_and_presets_can_be_made_anywhere(cluster: LiveCluster) -> None:
+    server = follower(cluster)
+    made = server.client.post(
+        "/schedules", json={"cron": "0 4 * * *", "job": {"kind": "probe", "items": [{"name": "a"}]}}
+    )
+    assert made.status_code == 201, made.text
+    id = made.json()["id"]
+    assert [row["id"] for row in leader(cluster).client.get("/schedules").json()["schedules"]] == [id]
+    leader(cluster).client.delete(f"/schedules/{id}").raise_for_status()
+    assert server.client.put("/presets/probe/mine", json={"options": {"a": 1}}).status_code in (200, 201)
+    assert leader(cluster).client.get("/presets/probe/mine").json()["options"] == {"a": 1}
+
+
+def test_another_server_takes_over_and_what_runs_goes_on(cluster: LiveCluster) -> None:
+    first, second = leader(cluster), follower(cluster)
+    job = submit(second, *[{"sleep": 3, "artifact": "out.txt", "content": "x"}] * 2, *[{}] * 20)
+    second.wait(job, "running")
+    until(
+        lambda: len(second.client.get(f"/jobs/{job}/items?state=running").json()["items"]) >= 2,
+        what="two items under way",
+    )
+    first.kill()
+    until(lambda: _led_last(second), patience=30, what="a new server in charge")
+    row = second.wait(job)
+    assert row["state"] == "succeeded"
+    for idx in (0, 1):
+        attempts = second.client.get(f"/jobs/{job}/items/{idx}").json()["attempt"]
+        # One at each stage: nothing was interrupted.
+        assert attempts == 2
+    first.start()
+    assert first.wait(job)["state"] == "succeeded"
+
+
+def test_a_job_waits_for_workers_and_they_come_and_go(cluster: LiveCluster) -> None:
+    server = cluster.servers[0]
+    worker = cluster.workers[0]
+    job = submit(server, *[{"sleep": 1}] * 6)
+    server.wait(job, "running")
+    assert worker.stop() == 0
+    assert "has left" in worker.log()
+    assert server.wait(job, "running", "succeeded")["state"] == "running"
+    worker.start()
+    row = server.wait(job)
+    assert (row["state"], row["counts"]["failed"]) == ("succeeded", 0)
+
+
+def test_health_and_readiness_hold_on_every_server(cluster: LiveCluster) -> None:
+    for server in cluster.servers:
+        until(lambda server=server: server.client.get("/health").status_code == 200)  # type: ignore[misc]
+        assert server.client.get("/readyz").status_code == 200
+        assert server.client.get("/health").json()["workers"] >= 1
+        assert "millrace_slots" in server.client.get("/metrics").text
+
+
+def test_a_worker_that_vanishes_loses_nothing(cluster: LiveCluster, tmp_path: Path) -> None:
+    server = cluster.servers[0]
+    worker = cluster.workers[0]
+    job = submit(server, *[{"sleep": 1.0, "artifact": "out.txt", "content": "x"}] * 4)
+    until(lambda: server.client.get(f"/jobs/{job}").json()["counts"]["running"] >= 2)
+    worker.kill()
+    time.sleep(0.2)
+    worker.start()
+    row = server.wait(job, timeout=90)
+    assert row["state"] == "succeeded"
+    assert row["counts"]["succeeded"] == 4
