@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 current_request: ContextVar[str] = ContextVar("current_request", default="")
 """The id of the request being answered, for log lines; empty outside of one."""
 
+_OFTEN = ("/health", "/livez", "/readyz", "/metrics", "/ui/part/", "/ui/static/")
+"""Paths that are asked again and again, by monitors and by pages that keep themselves up to date."""
+
 _SANE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 
 
@@ -71,9 +74,7 @@ class RequestContext:
         route = getattr(scope.get("route"), "path", None) or "unmatched"
         self._metrics.request(scope["method"], route, status, seconds)
         # The query is left out: it may hold a token.
-        level = (
-            logging.DEBUG if scope["path"] in ("/health", "/livez", "/readyz", "/metrics") else logging.INFO
-        )
+        level = logging.DEBUG if scope["path"].startswith(_OFTEN) else logging.INFO
         log.log(
             level,
             "%s %s %d %.1f ms",
