@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -234,8 +234,3 @@ def router(services: Services) -> APIRouter:
         return await serve_file(request, place, name=ending, media_type=media_type, disposition="inline")
 
     return api
-
-
-def playable(given: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the names of an item's inputs that can be played: uploads and local files."""
-    yield from (name for name, reference in references(given).items() if reference["kind"] != "url")

@@ -22,7 +22,6 @@ _SHOWN_RUNNING = 50
 _SHOWN_WAITING = 20
 _SHOWN_RECENT = 8
 _REASONS = 1000
-_RETRYABLE = frozenset({State.FAILED})
 
 
 @dataclass(frozen=True, slots=True)
