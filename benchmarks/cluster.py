@@ -186,7 +186,8 @@ def bare_celery(folder: Path, processes: int, items: int) -> float:
     command += ["-Q", queue, "--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "ERROR"]
     for _ in range(items):
         app.tasks["ten"].delay()
-    worker = subprocess.Popen(command, cwd=ROOT, env=environment)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    worker = subprocess.Popen(command, cwd=ROOT, env=environment, **quiet)
     try:
         while len(lines := marks.read_text().splitlines()) < items:
             time.sleep(0.1)

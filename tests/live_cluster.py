@@ -49,7 +49,8 @@ class LiveWorker:
             *("--data-dir", str(self.home / "data"), "--name", self.home.name, *self._arguments),
         ]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
-        environment["PYTHONPATH"] = os.pathsep.join(map(str, self._path))
+        path = [*map(str, self._path), environment.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
         with (self.home / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 command,

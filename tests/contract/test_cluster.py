@@ -16,6 +16,7 @@ import pytest
 from tests.engine.conftest import fresh_database
 from tests.live import LiveServer
 from tests.live_cluster import LiveCluster, until
+from tests.s3server import S3Account
 
 pytestmark = [pytest.mark.postgres, pytest.mark.rabbitmq, pytest.mark.timeout(300)]
 
@@ -224,3 +225,26 @@ def test_a_worker_that_vanishes_loses_nothing(cluster: LiveCluster, tmp_path: Pa
     row = server.wait(job, timeout=90)
     assert row["state"] == "succeeded"
     assert row["counts"]["succeeded"] == 4
+
+
+def test_uploads_and_artifacts_travel_through_the_bucket(
+    cluster: LiveCluster, tmp_path: Path, s3: S3Account
+) -> None:
+    blobs = {**s3.settings(s3.make_bucket()), "cache_bytes": 1_000_000}
+    with fresh_database("postgresql", tmp_path) as url:
+        prefix = cluster.settings["broker"]["queue_prefix"] + "s3."
+        other = LiveCluster(tmp_path / "s3", url, BROKER, queue_prefix=prefix)
+        try:
+            server = other.add_server(blobs=blobs).start()
+            other.add_worker(blobs=blobs).start()
+            content = bytes(range(256)) * 300
+            files = {"audio": ("a.bin", content)}
+            answer = server.client.post("/probe/uploads", files=files, data={"id": "through-s3"})
+            assert answer.status_code == 202, answer.text
+            assert server.wait("through-s3", timeout=120)["state"] == "succeeded"
+            found = server.client.get("/jobs/through-s3/items/0/artifacts/copy.bin").raise_for_status()
+            assert found.content == content
+            assert [path for path in (tmp_path / "s3").rglob("copy.bin") if path.is_file()] == []
+        finally:
+            other.close()
+            delete_queues(prefix)
