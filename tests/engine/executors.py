@@ -21,12 +21,18 @@ from tests.engine.conftest import fresh_database
 
 ROOT = Path(__file__).parents[2]
 BROKER = "amqp://guest:guest@127.0.0.1:5672//"
-QUEUES = {
-    f"{resource}.{kind}.{stage}": resource
-    for resource in ("cpu", "io", "gpu")
-    for kind in ("one", "two", "flow", "noop", "planned", "patient", "strict", "small", "gives_up")
-    for stage in ("only", "first", "second", "plan", "slow")
-}
+QUEUES = dict.fromkeys(
+    [
+        *(
+            f"cpu.{kind}.only"
+            for kind in ("one", "noop", "planned", "patient", "strict", "small", "gives_up")
+        ),
+        *(f"cpu.{kind}.{stage}" for kind in ("two", "flow") for stage in ("first", "second")),
+        *("cpu.one.plan", "cpu.planned.plan"),
+    ],
+    "cpu",
+)
+"""The queues of the test workloads, with the resource of each. A quorum queue costs a broker much: no more."""
 
 MakeExecutor = Callable[..., Executor]
 
