@@ -32,7 +32,7 @@ QUEUES = dict.fromkeys(
     ],
     "cpu",
 )
-"""The queues of the test workloads, with the resource of each. A quorum queue costs a broker much: no more."""
+"""The queues of the test workloads, each with its resource. A quorum queue costs a broker much: no more."""
 
 MakeExecutor = Callable[..., Executor]
 
