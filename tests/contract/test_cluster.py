@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
 import uuid
@@ -14,23 +13,18 @@ from typing import Any
 import pytest
 
 from tests.engine.conftest import fresh_database
+from tests.engine.executors import BROKER, skip_without_broker
 from tests.live import LiveServer
 from tests.live_cluster import LiveCluster, until
 from tests.s3server import S3Account
 
 pytestmark = [pytest.mark.postgres, pytest.mark.rabbitmq, pytest.mark.timeout(300)]
 
-BROKER = "amqp://guest:guest@127.0.0.1:5672//"
-
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveCluster]:
     """Two servers and a worker."""
-    pytest.importorskip("celery")
-    try:
-        socket.create_connection(("127.0.0.1", 5672), 2).close()
-    except OSError as error:
-        pytest.skip(f"no RabbitMQ on 127.0.0.1:5672: {error}")
+    skip_without_broker()
     home = tmp_path_factory.mktemp("cluster")
     prefix = f"test-{uuid.uuid4().hex[:12]}."
     with fresh_database("postgresql", home) as url:
@@ -210,7 +204,7 @@ def test_health_and_readiness_hold_on_every_server(cluster: LiveCluster) -> None
     for server in cluster.servers:
         until(lambda server=server: server.client.get("/health").status_code == 200)  # type: ignore[misc]
         assert server.client.get("/readyz").status_code == 200
-        assert server.client.get("/health").json()["workers"] >= 1
+        until(lambda server=server: server.client.get("/health").json()["workers"] >= 1)  # type: ignore[misc]
         assert "millrace_slots" in server.client.get("/metrics").text
 
 

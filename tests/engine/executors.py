@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import socket
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +19,9 @@ from millrace.engine.sql import SqlStore
 from tests.engine.conftest import fresh_database
 
 ROOT = Path(__file__).parents[2]
-BROKER = "amqp://guest:guest@127.0.0.1:5672//"
+BROKER = os.environ.get("TEST_BROKER", "amqp://guest:guest@127.0.0.1:5672//")
+"""Where RabbitMQ is; the variable names another."""
+
 QUEUES = dict.fromkeys(
     [
         *(
@@ -46,22 +47,14 @@ def make_local(
 
 
 @contextlib.contextmanager
-def celery_executors(directory: Path) -> Iterator[MakeExecutor]:
+def celery_executors(directory: Path, prefix: str) -> Iterator[MakeExecutor]:
     """A function that makes executors with a worker node of their own, on real PostgreSQL and RabbitMQ."""
-    pytest.importorskip("celery")
-    try:
-        socket.create_connection(("127.0.0.1", 5672), 2).close()
-    except OSError as error:
-        pytest.skip(f"no RabbitMQ on 127.0.0.1:5672: {error}")
-    from tests.engine.cluster import Node, OnItsOwn, delete_queues
+    from tests.engine.cluster import Node, OnItsOwn
 
-    prefix = f"test-{uuid.uuid4().hex[:12]}."
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(fresh_database("postgresql", directory))
-        stack.callback(delete_queues, BROKER, prefix)
         numbers = itertools.count(1)
 
-        # An engine that is to use such executors must be on the same database.
         def make(
             folder: Path, artifacts: Mapping[str, Any], slots: Mapping[str, int], **more: Any
         ) -> Executor:
@@ -71,8 +64,35 @@ def celery_executors(directory: Path) -> Iterator[MakeExecutor]:
             stack.callback(store.close)
             return OnItsOwn(store, url, BROKER, prefix, node)
 
+        # An engine that is to use such executors must be on the same database.
         make.url = url  # type: ignore[attr-defined]
         yield make
+
+
+@pytest.fixture(scope="session")
+def queue_prefix() -> Iterator[str]:
+    """Queues for all tests of this process: a hint that another test left behind means nothing.
+
+    Declaring them for each test would be hundreds of quorum queues, which a small broker does not survive.
+    """
+    skip_without_broker()
+    from tests.engine.cluster import delete_queues
+
+    prefix = f"test-{uuid.uuid4().hex[:12]}."
+    yield prefix
+    delete_queues(BROKER, prefix)
+
+
+def skip_without_broker() -> None:
+    """Skip a test where no RabbitMQ answers."""
+    pytest.importorskip("celery")
+    from kombu import Connection
+
+    try:
+        with Connection(BROKER, connect_timeout=10) as connection:
+            connection.connect()
+    except OSError as error:
+        pytest.skip(f"no RabbitMQ answers at {BROKER.rpartition('@')[2]}: {error}")
 
 
 def add_root_to_path(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,5 +112,5 @@ def make_executor(
     if request.param == "local":
         yield make_local
         return
-    with celery_executors(tmp_path) as make:
+    with celery_executors(tmp_path, request.getfixturevalue("queue_prefix")) as make:
         yield make

@@ -19,7 +19,7 @@ from millrace.engine.store import JobQuery
 from millrace.engine.workload import Retry, Workload
 from millrace.errors import Conflict, IdempotencyConflict, InvalidRequest, NotFound, QueueFull, Unavailable
 from tests.engine.conftest import fresh_database
-from tests.engine.executors import MakeExecutor, make_executor  # noqa: F401 - a fixture
+from tests.engine.executors import MakeExecutor, make_executor, queue_prefix  # noqa: F401 - fixtures
 from tests.engine.rig import FLOW, NOOP, ONE, PLANNED, TWO, build, stage
 
 T = TypeVar("T")

@@ -20,7 +20,7 @@ from millrace.blobs import open_store
 from millrace.engine.executors import OVERDUE, Added, Call, Done, Ended, Executor, Lost, Progress, Report
 from millrace.engine.store import Claimed
 from millrace.engine.workload import Stage
-from tests.engine.executors import MakeExecutor, make_executor  # noqa: F401 - a fixture
+from tests.engine.executors import MakeExecutor, make_executor, queue_prefix  # noqa: F401 - fixtures
 from tests.engine.rig import stage
 
 SLOTS = {"cpu": 2, "gpu": 0, "io": 1}
