@@ -196,7 +196,8 @@ class SqlStore(
     def _reconnect(self) -> None:
         connection = self._raw.dbapi_connection
         if connection is None or connection.closed:
-            self._raw.invalidate()
+            if connection is not None:
+                self._raw.invalidate()
             self._raw = self._write_engine.raw_connection()
             # The lock went with its connection, and another server may have taken it.
             if self._owning and self._shared and not self._try_lock():
@@ -214,7 +215,7 @@ class SqlStore(
 
     def close(self) -> None:
         """Close all connections and give up ownership."""
-        if self.dialect == "postgresql":
+        if self.dialect == "postgresql" and self._raw.dbapi_connection is not None:
             # Back in the pool it would keep the lock until it is collected.
             self._raw.invalidate()
         self._raw.close()
