@@ -20,7 +20,8 @@ def noop(ctx: StageContext) -> None:
 
 
 def act(ctx: StageContext) -> Mapping[str, Any] | Skip | None:
-    """Do what the item's input says; ``do`` may be a mapping of stage name → deed."""
+    """Do what the input says, after ``takes`` seconds; ``do`` may be a mapping of stage name → deed."""
+    time.sleep(ctx.input.get("takes", 0))
     deed = ctx.input.get("do", "echo")
     if isinstance(deed, Mapping):
         deed = deed.get(ctx.stage, "echo")
