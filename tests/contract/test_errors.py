@@ -88,7 +88,7 @@ def test_a_path_of_a_contract_that_is_not_there_is_404_in_its_shape(probe: LiveS
     assert reply.json()["probe_error"]["message"] == f"nothing is served at {path}"
 
 
-@pytest.mark.parametrize("path", ["/none", "/probes/none", "/probing", "/"])
+@pytest.mark.parametrize("path", ["/none", "/probes/none", "/probing", "/ui/none"])
 def test_any_other_path_that_is_not_there_is_a_problem(probe: LiveServer, path: str) -> None:
     reply = probe.client.get(path)
     assert reply.status_code == 404
