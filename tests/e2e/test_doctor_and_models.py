@@ -166,7 +166,7 @@ def test_a_workload_tells_what_it_lacks_and_one_that_cannot_be_built_is_a_proble
     fine = Plugin(
         kind="fine",
         build=lambda settings: Workload("fine", (Stage("only", "x:y"),)),
-        doctor=lambda settings: [("ears", True, ""), ("eyes", False, "pip install eyes")],
+        doctor=lambda settings, models_dir: [("ears", True, ""), ("eyes", False, "pip install eyes")],
     )
 
     def refuse(settings: object) -> Workload:
