@@ -142,9 +142,12 @@ async function press(button) {
 async function run(control, method, address, body) {
   if (control.getAttribute("aria-busy") === "true") return;
   control.setAttribute("aria-busy", "true");
+  const { done, go } = control.dataset;
+  const page = document.documentElement;
+  // What this page shows may be gone before the next one opens: its parts must not ask for it again.
+  page.toggleAttribute("data-leaving", Boolean(go));
   try {
     const reply = await ask(method, address, body);
-    const { done, go } = control.dataset;
     if (go) {
       location.assign(go);
       return;
@@ -155,6 +158,7 @@ async function run(control, method, address, body) {
     look();
     if (control.dataset.reload !== undefined) location.reload();
   } catch (error) {
+    page.removeAttribute("data-leaving");
     note(error instanceof Error ? error.message : String(error), true);
   } finally {
     control.removeAttribute("aria-busy");

@@ -31,6 +31,10 @@ class LivePart extends HTMLElement {
 
   async #load() {
     this.#asked = false;
+    if (document.documentElement.hasAttribute("data-leaving")) {
+      this.#busy = false;
+      return;
+    }
     this.#last = performance.now();
     try {
       const reply = await fetch(this.getAttribute("src") ?? "", { headers: { Accept: "text/html" } });
