@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from millrace.engine.cluster import WORKERS, Command, Dispatch, NodeRow, ServerRow, Survivor
 from millrace.engine.sql import schema
+from millrace.engine.sql.statements import Selects, Statements
 
 NOW = "extract(epoch FROM clock_timestamp())"
 """The database's own clock."""
@@ -28,14 +29,8 @@ KEEPALIVE: Mapping[str, Any] = {
 _LONGEST_WAIT = 30.0
 
 
-class ClusterStatements:
+class ClusterStatements(Statements):
     """The writes, in PostgreSQL's own words; a part of ``SqlTransaction``."""
-
-    def _run(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
-        raise NotImplementedError
-
-    def _many(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
-        raise NotImplementedError
 
     def insert_dispatches(self, rows: Sequence[Dispatch], until: float) -> None:
         """Write calls down as sent, each to be hinted at again ``until`` seconds from now."""
@@ -131,11 +126,8 @@ class ClusterStatements:
         self._run("SELECT pg_notify(?, ?)", (channel, payload))
 
 
-class ClusterSelects:
+class ClusterSelects(Selects):
     """The reads; a part of ``SqlStore``."""
-
-    def _rows(self, statement: sa.Select[Any]) -> Sequence[Any]:
-        raise NotImplementedError
 
     def nodes(self, lease: float) -> list[NodeRow]:
         """Return the worker nodes that were seen within so many seconds."""
