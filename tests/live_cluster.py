@@ -7,12 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tests.engine.conftest import fresh_database
+from tests.engine.executors import BROKER, skip_without_broker
 from tests.live import START_SECONDS, LiveServer, probe_path
 
 
@@ -141,6 +145,40 @@ class LiveCluster:
         for server in self.servers:
             if server.process is not None:
                 server.kill()
+
+
+@contextmanager
+def cluster_of_its_own(home: Path, **settings: Any) -> Iterator[LiveCluster]:
+    """A cluster without servers and workers yet, with a database and queues that are gone afterwards."""
+    skip_without_broker()
+    prefix = f"test-{uuid.uuid4().hex[:12]}."
+    with fresh_database("postgresql", home) as url:
+        made = LiveCluster(home, url, BROKER, queue_prefix=prefix)
+        made.settings.update(settings)
+        try:
+            yield made
+        finally:
+            made.close()
+            _delete_queues(prefix)
+
+
+def _delete_queues(prefix: str) -> None:
+    from kombu import Connection
+
+    from millrace.engine.cluster.hints import Broker
+    from millrace.plugins import discover
+    from millrace.worker import queues_of
+
+    broker = Broker(BROKER, prefix)
+    workloads = [plugin.build(plugin.settings()) for plugin in discover().values()]
+    names = [*queues_of(workloads), "cpu.probe.first", "cpu.probe.second", "cpu.probe.plan"]
+    with Connection(BROKER) as connection:
+        channel = connection.default_channel
+        for name in names:
+            channel.queue_delete(f"{prefix}{name}")
+        channel.queue_delete(broker.dead.name)
+        channel.exchange_delete(f"{prefix}millrace")
+        channel.exchange_delete(f"{prefix}millrace.dead")
 
 
 def until(condition: Any, patience: float = 60.0, what: str = "it") -> None:

@@ -12,10 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.engine.conftest import fresh_database
-from tests.engine.executors import BROKER, skip_without_broker
 from tests.live import LiveServer
-from tests.live_cluster import LiveCluster, until
+from tests.live_cluster import LiveCluster, cluster_of_its_own, until
 from tests.s3server import S3Account
 
 pytestmark = [pytest.mark.postgres, pytest.mark.rabbitmq, pytest.mark.timeout(300)]
@@ -24,38 +22,11 @@ pytestmark = [pytest.mark.postgres, pytest.mark.rabbitmq, pytest.mark.timeout(30
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveCluster]:
     """Two servers and a worker."""
-    skip_without_broker()
-    home = tmp_path_factory.mktemp("cluster")
-    prefix = f"test-{uuid.uuid4().hex[:12]}."
-    with fresh_database("postgresql", home) as url:
-        made = LiveCluster(home, url, BROKER, queue_prefix=prefix)
-        try:
-            made.add_server().start()
-            made.add_server().start()
-            made.add_worker().start()
-            yield made
-        finally:
-            made.close()
-            delete_queues(prefix)
-
-
-def delete_queues(prefix: str) -> None:
-    from kombu import Connection
-
-    from millrace.engine.cluster.hints import Broker
-    from millrace.plugins import discover
-    from millrace.worker import queues_of
-
-    broker = Broker(BROKER, prefix)
-    workloads = [plugin.build(plugin.settings()) for plugin in discover().values()]
-    names = [*queues_of(workloads), "cpu.probe.first", "cpu.probe.second", "cpu.probe.plan"]
-    with Connection(BROKER) as connection:
-        channel = connection.default_channel
-        for name in names:
-            channel.queue_delete(f"{prefix}{name}")
-        channel.queue_delete(broker.dead.name)
-        channel.exchange_delete(f"{prefix}millrace")
-        channel.exchange_delete(f"{prefix}millrace.dead")
+    with cluster_of_its_own(tmp_path_factory.mktemp("cluster")) as made:
+        made.add_server().start()
+        made.add_server().start()
+        made.add_worker().start()
+        yield made
 
 
 def submit(server: LiveServer, *inputs: dict[str, Any], **more: Any) -> str:
@@ -221,24 +192,16 @@ def test_a_worker_that_vanishes_loses_nothing(cluster: LiveCluster, tmp_path: Pa
     assert row["counts"]["succeeded"] == 4
 
 
-def test_uploads_and_artifacts_travel_through_the_bucket(
-    cluster: LiveCluster, tmp_path: Path, s3: S3Account
-) -> None:
+def test_uploads_and_artifacts_travel_through_the_bucket(tmp_path: Path, s3: S3Account) -> None:
     blobs = {**s3.settings(s3.make_bucket()), "cache_bytes": 1_000_000}
-    with fresh_database("postgresql", tmp_path) as url:
-        prefix = cluster.settings["broker"]["queue_prefix"] + "s3."
-        other = LiveCluster(tmp_path / "s3", url, BROKER, queue_prefix=prefix)
-        try:
-            server = other.add_server(blobs=blobs).start()
-            other.add_worker(blobs=blobs).start()
-            content = bytes(range(256)) * 300
-            files = {"audio": ("a.bin", content)}
-            answer = server.client.post("/probe/uploads", files=files, data={"id": "through-s3"})
-            assert answer.status_code == 202, answer.text
-            assert server.wait("through-s3", timeout=120)["state"] == "succeeded"
-            found = server.client.get("/jobs/through-s3/items/0/artifacts/copy.bin").raise_for_status()
-            assert found.content == content
-            assert [path for path in (tmp_path / "s3").rglob("copy.bin") if path.is_file()] == []
-        finally:
-            other.close()
-            delete_queues(prefix)
+    with cluster_of_its_own(tmp_path, blobs=blobs) as other:
+        server = other.add_server().start()
+        other.add_worker().start()
+        content = bytes(range(256)) * 300
+        files = {"audio": ("a.bin", content)}
+        answer = server.client.post("/probe/uploads", files=files, data={"id": "through-s3"})
+        assert answer.status_code == 202, answer.text
+        assert server.wait("through-s3", timeout=120)["state"] == "succeeded"
+        found = server.client.get("/jobs/through-s3/items/0/artifacts/copy.bin").raise_for_status()
+        assert found.content == content
+        assert [path for path in tmp_path.rglob("copy.bin") if path.is_file()] == []

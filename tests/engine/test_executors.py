@@ -383,6 +383,15 @@ def test_stopping_kills_everything(start: Callable[..., Bench], make_executor: M
     bench.executor.stop = lambda: None  # type: ignore[method-assign]
 
 
+@pytest.mark.parametrize("slots", [{"cpu": 2, "gpu": 0, "io": 1}, {"cpu": 0, "gpu": 0, "io": 2}])
+def test_a_worker_is_ready_before_there_is_work_whatever_the_slots_are_for(
+    start: Callable[..., Bench], slots: dict[str, int]
+) -> None:
+    bench = start(slots)
+    bench.until(lambda: any(worker.state == "idle" for worker in bench.executor.workers()))
+    assert len(bench.executor.workers()) == max(1, slots["cpu"])
+
+
 def test_workers_are_described(bench: Bench) -> None:
     lease = bench.call({"do": "child", "path": str(bench.directory / "pids")})
     worker, _ = pids(bench.directory / "pids")

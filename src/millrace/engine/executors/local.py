@@ -124,7 +124,7 @@ class LocalExecutor(DiesWithServer):
         artifacts: the artifact store's descriptor; its ``open`` names the function that opens it.
         scratch: a directory for work files, on the artifact store's file system if that is a directory.
         idle: seconds after which a worker unloads a model that nobody used.
-        prestart: how many workers to keep ready; by default one for each cpu slot.
+        prestart: how many workers to keep ready; by default one for each cpu slot, but at least one.
         command: what starts a worker; descriptors and the server's process id are appended.
     """
 
@@ -150,7 +150,7 @@ class LocalExecutor(DiesWithServer):
                 "idle": idle,
             }
         )
-        self._prestart = self._slots.get("cpu", 1) if prestart is None else prestart
+        self._prestart = max(1, self._slots.get("cpu", 1)) if prestart is None else prestart
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
