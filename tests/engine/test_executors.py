@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import os
@@ -18,10 +19,11 @@ import pytest
 
 from millrace.blobs import open_store
 from millrace.engine.executors import OVERDUE, Added, Call, Done, Ended, Executor, Lost, Progress, Report
+from millrace.engine.model import NewItem, NewJob, State
 from millrace.engine.store import Claimed
 from millrace.engine.workload import Stage
 from tests.engine.executors import MakeExecutor, make_executor, queue_prefix  # noqa: F401 - fixtures
-from tests.engine.rig import stage
+from tests.engine.rig import ONE, build, stage
 
 SLOTS = {"cpu": 2, "gpu": 0, "io": 1}
 PATIENCE = 20.0
@@ -336,6 +338,41 @@ def test_memory_beyond_the_limit_fails_the_item_and_not_the_worker(bench: Bench)
     assert failed.error is not None
     assert failed.error["code"] == "out_of_memory"
     assert fine.verdict == "succeeded"
+
+
+# -- many jobs --------------------------------------------------------------------------------------
+
+
+def test_a_more_urgent_job_goes_first_when_slots_are_scarce(
+    tmp_path: Path,
+    make_executor: MakeExecutor,  # noqa: F811
+) -> None:
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    url = getattr(make_executor, "url", None)
+    engine = build(tmp_path, url=url, workloads=(ONE,), slots={"cpu": 1, "gpu": 0, "io": 0}, make=make_executor)
+
+    def submit(id: str, number: int, priority: int, **deed: Any) -> None:
+        items = [NewItem(name=f"{id} {n}", input=deed) for n in range(number)]
+        asyncio.run(engine.submit(NewJob(id, "one", items, priority=priority)))
+
+    def until(condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, "waited in vain"
+            time.sleep(0.01)
+
+    engine.start()
+    try:
+        submit("gate", 1, 3, do="gate", path=str(gate))
+        until(lambda: asyncio.run(engine.item("gate", 0)).state is State.RUNNING)
+        for id, priority in (("low", 0), ("normal", 1), ("urgent", 3), ("high", 2)):
+            submit(id, 2, priority, do="log", path=str(log), seconds=0.3)
+        gate.touch()
+        until(lambda: asyncio.run(engine.job("low")).state.final)
+    finally:
+        engine.stop()
+    begun = [line.split()[0] for line in log.read_text().splitlines() if not line.endswith("end")]
+    assert begun == ["urgent"] * 2 + ["high"] * 2 + ["normal"] * 2 + ["low"] * 2
 
 
 # -- models -----------------------------------------------------------------------------------------
