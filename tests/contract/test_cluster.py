@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.live import LiveServer
@@ -156,6 +157,50 @@ def test_another_server_takes_over_and_what_runs_goes_on(cluster: LiveCluster) -
         assert attempts == 2
     first.start()
     assert first.wait(job)["state"] == "succeeded"
+
+
+def test_a_part_that_cannot_start_is_told_by_every_server_and_started_when_it_can(tmp_path: Path) -> None:
+    media = tmp_path / "media"
+    (media / "in").mkdir(parents=True)
+    watch = {"name": "in", "path": str(media / "in"), "kind": "probe", "pattern": "*.bin"}
+    watch = {**watch, "settle_seconds": 0.2, "interval_seconds": 0.2}
+    settings: dict[str, Any] = {"media_roots": [str(media)], "watches": [watch]}
+    with cluster_of_its_own(tmp_path / "cluster", **settings) as cluster:
+        cluster.add_server().start()
+        cluster.add_server().start()
+        cluster.add_worker().start()
+        first, second = leader(cluster), follower(cluster)
+        with psycopg.connect(cluster.settings["database"], autocommit=True) as link:
+            link.execute(
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+                "$$ BEGIN RAISE EXCEPTION 'nothing is written here today'; END $$"
+            )
+            link.execute(
+                "CREATE TRIGGER refuse BEFORE INSERT OR UPDATE OR DELETE ON watches EXECUTE FUNCTION refuse()"
+            )
+            first.kill()
+            until(lambda: _led_last(second), what="a new server in charge")
+            until(lambda: "off" in second.client.get("/health").json(), what="word of what is off")
+            health = second.client.get("/health")
+            assert (health.status_code, health.json()["status"]) == (200, "degraded")
+            assert health.json()["off"] == ["watches"]
+            assert "today" not in health.text
+            assert "watches could not be started" in second.log()
+            # All the rest is there.
+            assert second.wait(submit(second, {}))["state"] == "succeeded"
+            told = second.client.get("/ui/system").raise_for_status().text
+            assert "Off: watches" in told
+            assert "nothing is written here today" in told
+            link.execute("DROP TRIGGER refuse ON watches")
+        first.start()
+        for server in cluster.servers:
+            until(lambda server=server: server.client.get("/health").json()["status"] == "ok")  # type: ignore[misc]
+            assert "off" not in server.client.get("/health").json()
+        assert "watches: started after all" in second.log()
+        (media / "in" / "new.bin").write_bytes(b"x")
+        until(
+            lambda: second.client.get("/jobs?kind=probe").json()["total"] == 2, what="a job of the new file"
+        )
 
 
 def test_a_job_waits_for_workers_and_they_come_and_go(cluster: LiveCluster) -> None:

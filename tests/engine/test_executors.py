@@ -349,7 +349,9 @@ def test_a_more_urgent_job_goes_first_when_slots_are_scarce(
 ) -> None:
     log, gate = tmp_path / "log", tmp_path / "gate"
     url = getattr(make_executor, "url", None)
-    engine = build(tmp_path, url=url, workloads=(ONE,), slots={"cpu": 1, "gpu": 0, "io": 0}, make=make_executor)
+    engine = build(
+        tmp_path, url=url, workloads=(ONE,), slots={"cpu": 1, "gpu": 0, "io": 0}, make=make_executor
+    )
 
     def submit(id: str, number: int, priority: int, **deed: Any) -> None:
         items = [NewItem(name=f"{id} {n}", input=deed) for n in range(number)]

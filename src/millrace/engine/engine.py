@@ -14,8 +14,8 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, Protocol, TypeVar
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, TypeVar
 
 from millrace.engine import board, wire
 from millrace.engine.artifacts import ArtifactStore
@@ -27,6 +27,7 @@ from millrace.engine.events import Feed
 from millrace.engine.executors import Executor, WorkerInfo
 from millrace.engine.loop import EngineLoop
 from millrace.engine.model import Artifact, Event, Item, Job, NewJob, StageRun, State
+from millrace.engine.parts import Part, Parts
 from millrace.engine.retention import remove_job
 from millrace.engine.round import Round
 from millrace.engine.store import JobPage, JobQuery, JobRow, KindStats, LeadershipLost, Record, Store
@@ -68,6 +69,7 @@ class Status:
     waiting   kind → items that are queued, of jobs that are not held.
     failure   why the database cannot be written to at the moment; None when all is well.
     lost      workers that died since the start while running something.
+    off       what could not be started beside the engine so far (``watches``, …) → why; tried again.
     """
 
     workers: list[WorkerInfo]
@@ -78,6 +80,7 @@ class Status:
     running: dict[str, int]
     failure: str | None
     lost: int
+    off: Mapping[str, str] = field(default_factory=dict)
 
 
 def status_of(told: Mapping[str, Any] | None, kinds: Iterable[str], failure: str | None) -> Status:
@@ -96,23 +99,12 @@ def status_of(told: Mapping[str, Any] | None, kinds: Iterable[str], failure: str
         running={kind: told["running"].get(kind, 0) for kind in kinds},
         failure=told["failure"],
         lost=told["lost"],
+        off=told.get("off", {}),
     )
 
 
 def _server_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-
-
-class Part(Protocol):
-    """Something that runs beside the engine's loop, on threads of its own."""
-
-    def start(self) -> None:
-        """Begin; the engine takes requests by now."""
-        ...
-
-    def stop(self) -> None:
-        """End; the engine still takes requests. Blocks until nothing of it runs any more."""
-        ...
 
 
 class Engine:
@@ -135,29 +127,28 @@ class Engine:
         self.feed = Feed()
         self._executor = executor
         self._clock = clock
+        self._parts = Parts()
         shared = connect is not None
         self.loop = EngineLoop(store, executor, artifacts, self.workloads, self.feed, clock, shared=shared)
         self.commands: dict[str, Callable[..., Any]] = engine_commands(self)
         self.peers: Peers | None = None
         if connect is not None:
             self.peers = Peers(_server_name(), connect, self._leads, self._told_status, self.feed)
-            self.loop.took_over = self._take_over
-            self.loop.stepped_down = self._step_down
+            self.loop.took_over = self._parts.start_beside
+            self.loop.stepped_down = self._parts.stop
             self.loop.deaf = self._deaf
             self.loop.serve = self._serve
             self.loop.announce = self._announce
         self._served_at = 0.0
-        self._starting: threading.Thread | None = None
         self.loop.outcomes.finished.append(self._tell_waiters)
         self._waiters: dict[str, list[Future[None]]] = {}
         self._waiters_lock = threading.Lock()
-        self._parts: list[Part] = []
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="engine-read")
         self._askers = ThreadPoolExecutor(_ASKERS, thread_name_prefix="engine-ask")
 
     def attach(self, part: Part) -> None:
         """Have something start and stop with the engine: deliveries, schedules, retention."""
-        self._parts.append(part)
+        self._parts.attach(part)
 
     def start(self) -> None:
         """Own the data, recover what an earlier server left, start workers. Blocks until work can be taken.
@@ -171,16 +162,14 @@ class Engine:
             return
         self.store.acquire()
         self.loop.start()
-        for part in self._parts:
-            part.start()
+        self._parts.start()
 
     def stop(self) -> None:
         """Stop at once: what runs is killed and goes on at the next start. Blocks.
 
         In a cluster what runs goes on meanwhile.
         """
-        for part in reversed(self._parts):
-            part.stop()
+        self._parts.close()
         self.loop.stop()
         if self.peers is not None:
             self.peers.stop()
@@ -427,6 +416,7 @@ class Engine:
             running=running,
             failure=self.loop.failure,
             lost=self.loop.outcomes.lost,
+            off=dict(self._parts.off),
         )
 
     def running(self) -> list[RunningItem]:
@@ -504,26 +494,6 @@ class Engine:
             "running_items": [asdict(item) for item in self.running()[:_ITEMS_TOLD]],
             "waiting_items": [asdict(item) for item in self.waiting()[:_ITEMS_TOLD]],
         }
-
-    def _take_over(self) -> None:
-        """Start the parts, beside the engine's thread: they may ask it for something at once."""
-        self._starting = threading.Thread(target=self._start_parts, name="parts", daemon=True)
-        self._starting.start()
-
-    def _start_parts(self) -> None:
-        try:
-            for part in self._parts:
-                part.start()
-        except LeadershipLost:
-            return  # they are stopped by now
-        except Exception:
-            log.exception("a part of the engine could not be started")
-
-    def _step_down(self) -> None:
-        if self._starting is not None:
-            self._starting.join()
-        for part in reversed(self._parts):
-            part.stop()
 
     def _deaf(self) -> bool:
         assert self.peers is not None

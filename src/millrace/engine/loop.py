@@ -124,15 +124,25 @@ class EngineLoop:
     def request(self, request: Request) -> Future[Any]:
         """Have a function run inside the next transaction; its future resolves after the commit."""
         future: Future[Any] = Future()
-        if not self._accepting:
-            future.set_exception(Unavailable("the engine is stopping"))
-            return future
-        if not self.leading:
-            future.set_exception(LeadershipLost("another server is in charge"))
-            return future
         self._inbox.append((request, future))
-        self.executor.wake()
+        if self._accepting and self.leading:
+            self.executor.wake()
+        else:
+            # Only now: whoever ends the loop may have emptied the inbox just before.
+            self._refuse()
         return future
+
+    def _refuse(self) -> None:
+        """Tell whoever asked for something that nothing of it was done."""
+        while True:
+            try:
+                _, future = self._inbox.popleft()
+            except IndexError:
+                return
+            if self._accepting:
+                future.set_exception(LeadershipLost("another server is in charge"))
+            else:
+                future.set_exception(Unavailable("the engine is stopping"))
 
     # -- the loop -----------------------------------------------------------------------------
 
@@ -194,8 +204,7 @@ class EngineLoop:
     def _step_down(self) -> None:
         """Forget what is another server's business now. What it was asked meanwhile was not done."""
         self.leading = False
-        while self._inbox:
-            self._inbox.popleft()[1].set_exception(LeadershipLost("another server is in charge"))
+        self._refuse()
         if not self._stopping.is_set():
             self.stepped_down()
         self.executor.disown()
@@ -530,5 +539,4 @@ class EngineLoop:
         except Exception:
             log.exception("the last reports could not be written; their items run again at the next start")
         self.executor.stop()
-        while self._inbox:
-            self._inbox.popleft()[1].set_exception(Unavailable("the engine is stopping"))
+        self._refuse()

@@ -30,11 +30,14 @@ def router(services: Services, metrics: Metrics) -> APIRouter:
     @api.head("/health", include_in_schema=False)
     @api.get("/health", summary="Whether jobs are taken, and how busy the server is", **examples.HEALTH)
     async def health() -> Response:
-        """Answer 200 as soon as jobs can be taken, 503 while they cannot. Needs no token."""
+        """Answer 200 as soon as jobs can be taken, 503 while they cannot. Needs no token.
+
+        ``degraded``, with 200: jobs are taken, but what ``off`` names could not be started yet.
+        """
         status = services.engine.status()
         ok = status.failure is None and not services.closing.is_set()
         body: dict[str, Any] = {
-            "status": "ok" if ok else "unavailable",
+            "status": "unavailable" if not ok else "degraded" if status.off else "ok",
             "service": "millrace",
             "version": __version__,
             "timestamp": rfc3339(time.time()),
@@ -47,6 +50,9 @@ def router(services: Services, metrics: Metrics) -> APIRouter:
                 for kind, mode in status.modes.items()
             },
         }
+        if status.off:
+            # Why is only logged, for no token is needed here.
+            body["off"] = sorted(status.off)
         if status.failure is not None:
             body["error"] = "the database cannot be written to; the server's log says why"
         return json_reply(body, 200 if ok else 503)
