@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from dataclasses import replace
 from functools import partial
@@ -165,9 +166,18 @@ def test_what_never_arrives_is_given_up_and_can_be_sent_again(rig, receiver, dat
     assert (delivery.state, delivery.attempts, delivery.status) == ("failed", 3, 500)
     assert (delivery.response, "status code 500" in delivery.error) == ("the reason", True)
 
-    receiver.says("/hook", 200)
+    may = threading.Event()
+
+    def hook(handler):
+        may.wait(10)
+        handler.send_response(200)
+        handler.send_header("content-length", "0")
+        handler.end_headers()
+
+    receiver.does("/hook", hook)
     again = asyncio.run(there.deliveries.resend(delivery.id, WEBHOOK))
     assert (again.state, again.attempts) == ("pending", 0)
+    may.set()
     (delivery,) = there.ended()
     assert (delivery.state, delivery.attempts, delivery.error) == ("delivered", 1, None)
 
