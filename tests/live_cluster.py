@@ -36,7 +36,7 @@ class LiveWorker:
         prefix: Sequence[str] = (),
     ) -> None:
         self.home = home
-        self._settings = settings
+        self.settings = dict(settings)
         self._path = path
         self._arguments = list(arguments)
         self._prefix = list(prefix)
@@ -44,28 +44,46 @@ class LiveWorker:
 
     def start(self) -> LiveWorker:
         """Start it; it joins when its services are there."""
-        self.home.mkdir(parents=True, exist_ok=True)
-        config = self.home / "millrace.yaml"
-        config.write_text(yaml.safe_dump(dict(self._settings)))
-        command = [
-            *self._prefix,
-            *(sys.executable, "-m", "millrace.cli", "worker", "--config", str(config)),
-            *("--data-dir", str(self.home / "data"), "--name", self.home.name, *self._arguments),
-        ]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
-        path = [*map(str, self._path), environment.get("PYTHONPATH", "")]
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+        command = [*self._command(), *self._arguments]
         with (self.home / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 command,
                 cwd=self.home,
-                env=environment,
+                env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
         return self
+
+    def _command(self) -> list[str]:
+        self.home.mkdir(parents=True, exist_ok=True)
+        config = self.home / "millrace.yaml"
+        config.write_text(yaml.safe_dump(dict(self.settings)))
+        return [
+            *self._prefix,
+            *(sys.executable, "-m", "millrace.cli", "worker", "--config", str(config)),
+            *("--data-dir", str(self.home / "data"), "--name", self.home.name),
+        ]
+
+    def _environment(self) -> dict[str, str]:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
+        path = [*map(str, self._path), environment.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+        return environment
+
+    def check(self) -> tuple[int, str]:
+        """Run ``millrace worker --check`` beside it; return its exit code and what it said."""
+        ran = subprocess.run(
+            [*self._command(), "--check"],
+            cwd=self.home,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS,
+        )
+        return ran.returncode, (ran.stdout + ran.stderr).strip()
 
     @property
     def alive(self) -> bool:

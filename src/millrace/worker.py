@@ -5,11 +5,9 @@ Knows the settings and the workloads' stages; opens no port and writes no job.
 
 from __future__ import annotations
 
-import fcntl
 import fnmatch
 import hashlib
 import logging
-import os
 import secrets
 import shutil
 import signal
@@ -24,7 +22,8 @@ from typing import TYPE_CHECKING
 from millrace.blobs import Blobs, open_blobs
 from millrace.engine.cluster.messages import queue_of
 from millrace.engine.workload import Workload
-from millrace.errors import NotFound, SettingsError, Unavailable
+from millrace.errors import NotFound, SettingsError
+from millrace.nodes import take_directory
 from millrace.server.assembly import plain
 from millrace.settings import Settings
 from millrace.workloads import Plugin
@@ -105,7 +104,7 @@ def run(
     blobs = open_blobs(settings)
     blobs.check()
     _look_for_mark(settings, blobs)
-    work, _lock = _work_directory(settings.tmp_dir / "workers", node_name)
+    work, _lock = take_directory(settings, node_name)
     executor = LocalExecutor(
         slots,
         settings={kind: plain(section) for kind, section in sections.items()},
@@ -172,30 +171,6 @@ def _mark_of(settings: Settings) -> str:
     url = settings.database_url
     name = hashlib.sha256(f"{url.database}".encode()).hexdigest()[:16]
     return f".cluster/{name}"
-
-
-def _work_directory(folder: Path, name: str) -> tuple[Path, int]:
-    """Make a directory of this worker's own, and delete those of workers that are gone."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for lock in folder.glob("*.lock"):
-            handle = os.open(lock, os.O_RDWR)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            else:
-                shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
-                lock.unlink(missing_ok=True)
-            finally:
-                os.close(handle)
-        handle = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        work = folder / name
-        work.mkdir()
-    except OSError as error:
-        raise Unavailable(f"the directory {folder} cannot be used: {error.strerror}") from error
-    return work, handle
 
 
 def _listen_for_signals(node: object, grace: float) -> None:

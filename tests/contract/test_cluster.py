@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 import time
 import uuid
@@ -214,6 +215,37 @@ def test_a_job_waits_for_workers_and_they_come_and_go(cluster: LiveCluster) -> N
     worker.start()
     row = server.wait(job)
     assert (row["state"], row["counts"]["failed"]) == ("succeeded", 0)
+
+
+def test_a_worker_is_asked_whether_it_is_alive(cluster: LiveCluster) -> None:
+    worker = cluster.add_worker()
+    code, said = worker.check()
+    assert (code, said.partition(":")[0]) == (1, "millrace")
+    assert "no worker called worker-1 runs here" in said
+
+    worker.start()
+    until(lambda: worker.check()[0] == 0, what="a healthy worker")
+    code, said = worker.check()
+    assert code == 0, said
+    assert said.startswith("worker-1-")
+    assert "is alive: the database heard of it" in said
+
+    worker.signal(signal.SIGSTOP)
+    until(lambda: worker.check()[0] == 1, what="notice of a worker that hangs")
+    assert "runs, but the database has not heard of it for" in worker.check()[1]
+    worker.signal(signal.SIGCONT)
+    until(lambda: worker.check()[0] == 0, what="notice of a worker that goes on")
+
+    database = worker.settings["database"]
+    worker.settings["database"] = "postgresql://postgres@127.0.0.1:1/none"
+    code, said = worker.check()
+    assert (code, "the database does not answer" in said) == (5, True), said
+    worker.settings["database"] = database
+
+    worker.kill()
+    code, said = worker.check()
+    assert (code, "no worker called worker-1 runs here" in said) == (1, True), said
+    cluster.workers.remove(worker)
 
 
 def test_health_and_readiness_hold_on_every_server(cluster: LiveCluster) -> None:

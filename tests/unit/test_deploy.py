@@ -6,6 +6,7 @@ There is no container engine here, so nothing is started: names, references and 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -191,6 +192,13 @@ def test_every_service_is_tagged_watched_limited_and_stopped_in_time() -> None:
             assert "stop_grace_period" in service, name
 
 
+def test_a_worker_is_healthy_while_it_says_so() -> None:
+    kind, program, *arguments = COMPOSE["services"]["worker"]["healthcheck"]["test"]
+    assert (kind, program) == ("CMD", "millrace")
+    assert arguments == ["worker", "--check"]
+    checked_command(arguments)
+
+
 def test_services_wait_for_others_that_are_there() -> None:
     services = COMPOSE["services"]
     for name, service in services.items():
@@ -309,6 +317,25 @@ def test_the_servers_probes_ask_what_is_answered_without_a_token() -> None:
     paths = {probe: container[probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe")}
     assert paths == {"livenessProbe": "/livez", "readinessProbe": "/readyz"}
     assert set(paths.values()) <= HEALTH
+
+
+def test_a_worker_that_hangs_is_started_anew_and_one_without_a_database_is_not(tmp_path: Path) -> None:
+    (worker,) = [
+        m for _, m in MANIFESTS if m["kind"] == "Deployment" and m["metadata"]["name"].endswith("worker")
+    ]
+    (container,) = worker["spec"]["template"]["spec"]["containers"]
+    program, *arguments = container["readinessProbe"]["exec"]["command"]
+    assert (program, "--check" in arguments) == ("millrace", True)
+    checked_command(arguments)
+    # Of the command it is given, the container's shell knows no more than the exit code.
+    command = container["livenessProbe"]["exec"]["command"]
+    assert shlex.split(command[-1].partition(" || ")[0]) == [program, *arguments]
+    stand_in = tmp_path / "millrace"
+    for code, alive in ((0, True), (1, False), (5, True)):
+        stand_in.write_text(f"#!/bin/sh\nexit {code}\n")
+        stand_in.chmod(0o755)
+        ran = subprocess.run(command, env={"PATH": f"{tmp_path}:{os.defpath}"}, check=False)
+        assert (ran.returncode == 0) is alive, code
 
 
 def test_selectors_find_the_pods_they_mean() -> None:

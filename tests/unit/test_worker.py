@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from millrace import doctor
+from millrace import doctor, nodes
 from millrace.cli.local import worker_slots
 from millrace.errors import SettingsError
 from millrace.plugins import discover
@@ -66,6 +67,26 @@ def test_half_a_cluster_is_refused_in_a_sentence(tmp_path: Path, changed: dict[s
 def test_a_worker_without_a_cluster_is_refused() -> None:
     with pytest.raises(SettingsError, match="needs executor: celery"):
         run(Settings(), {}, ())
+    with pytest.raises(SettingsError, match="needs executor: celery"):
+        nodes.check(Settings())
+
+
+def test_a_workers_directory_is_its_own_while_it_lives_and_gone_after_the_next_start(tmp_path: Path) -> None:
+    settings = load(tmp_path, {**WHOLE, "data_dir": str(tmp_path / "data")})
+    assert nodes.running(settings) == []
+    work, lock = nodes.take_directory(settings, "here-a1")
+    _, other_lock = nodes.take_directory(settings, "there-b2")
+    assert nodes.running(settings) == ["here-a1", "there-b2"]
+    assert nodes.running(settings, "here") == ["here-a1"]
+    assert nodes.running(settings, "her") == []
+    os.close(lock)
+    assert nodes.running(settings) == ["there-b2"]
+    assert work.is_dir()
+    _, last = nodes.take_directory(settings, "here-c3")
+    assert not work.exists()
+    assert nodes.running(settings) == ["here-c3", "there-b2"]
+    os.close(other_lock)
+    os.close(last)
 
 
 def test_queues_have_the_documented_names() -> None:

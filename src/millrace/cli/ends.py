@@ -17,11 +17,11 @@ INTERRUPTED = 130
 
 MEANINGS: dict[int, str] = {
     DONE: "It did what was asked; a server was told to stop, and stopped.",
-    FAILED: "It could not: an item failed or was cancelled, a server did not start.",
+    FAILED: "It could not: an item failed or was cancelled, a server did not start, a worker is not alive.",
     WRONG: "The command line, a setting or a file is wrong; nothing was begun.",
     NO_MATCH: "millrace sync: the two files do not match.",
     NOT_FOUND: "There is no such job, schedule, delivery or preset.",
-    UNREACHABLE: "No server answers there.",
+    UNREACHABLE: "No server answers there; for millrace worker --check: no database.",
     REFUSED: "The server wants a token, or another one.",
     NOT_NOW: "Not now: the queue is full, the job has ended, the key is taken.",
     TIMED_OUT: "--timeout ran out; the job goes on.",

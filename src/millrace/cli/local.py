@@ -114,13 +114,21 @@ def worker(
     name: Annotated[
         str | None, typer.Option(help="What this machine is called; default: its host name.")
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Run nothing: say whether the worker that runs here is alive.")
+    ] = False,
     data_dir: DataDir = None,
     media_root: MediaRoots = None,
     config: ConfigFile = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     log_format: Annotated[str | None, typer.Option(help="text or json.")] = None,
 ) -> None:
-    """Run stages for a cluster (executor: celery) until SIGTERM: what runs is finished, or given back."""
+    """Run stages for a cluster (executor: celery) until SIGTERM: what runs is finished, or given back.
+
+    With --check it ends with 0 when the worker that runs on this machine, with the same data directory (and
+    name, if one is given), is alive and the database has just heard of it; with 1 when not, with 5 when the
+    database does not answer. Why is said in one sentence.
+    """
     flags = {
         "data_dir": data_dir,
         "media_roots": tuple(media_root or ()),
@@ -131,6 +139,9 @@ def worker(
         **worker_slots(slots),
     }
     plugins, settings = read_settings(config, flags)
+    if check:
+        _check_worker(settings, name)
+        return
     from millrace.server.logs import configure
 
     configure(settings.log.level, settings.log.format)
@@ -138,6 +149,18 @@ def worker(
 
     wanted = [part.strip() for text in queues or () for part in text.split(",") if part.strip()]
     run(settings, plugins, wanted, name, only_named=slots is not None)
+
+
+def _check_worker(settings: Settings, name: str | None) -> None:
+    from millrace import nodes
+
+    try:
+        ages = nodes.check(settings, name)
+    except nodes.CannotTell as error:
+        typer.echo(f"millrace: {error.message}", err=True)
+        raise typer.Exit(ends.UNREACHABLE) from error
+    for node, age in ages.items():
+        typer.echo(f"{node} is alive: the database heard of it {age:.1f} s ago")
 
 
 def worker_slots(text: str | None) -> dict[str, str]:

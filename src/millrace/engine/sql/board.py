@@ -56,6 +56,16 @@ WHERE lease IN (
 RETURNING lease, cancel
 """
 _FORGET = f"DELETE FROM nodes WHERE name = %s OR seen_at < {NOW} - 3600"
+_HEARD = f"SELECT name, {NOW} - seen_at FROM nodes WHERE name = ANY(%s)"
+
+
+def heard_of(url: str, nodes: Sequence[str]) -> dict[str, float]:
+    """Return node → seconds since its last heartbeat, of those that have joined. Raises ConnectionError."""
+    try:
+        with psycopg.connect(url, autocommit=True, **{**KEEPALIVE, "connect_timeout": 3}) as link:
+            return {name: float(age) for name, age in link.execute(_HEARD, (list(nodes),))}
+    except AWAY as error:
+        raise ConnectionError(str(error).strip()) from error
 
 
 class PostgresBoard:
