@@ -12,22 +12,22 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from millrace.errors import BadInput
+from millrace.media import steady
+from millrace.media.conversion import FAIR, GOOD, Converter, Samples
 from millrace.media.probe import MAX_SECONDS, AudioInfo, describe, open_media
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
-    from av.audio.resampler import AudioResampler
     from av.audio.stream import AudioStream
     from av.container import InputContainer
     from av.packet import Packet
 
-Samples = NDArray[np.float32]
+__all__ = ["AudioDecoder", "Samples", "read_audio"]
 
 _HOLE = 0.1
 """Timestamps may jitter by this many seconds before a difference counts as a hole (as in FFmpeg)."""
@@ -39,8 +39,8 @@ _LATEST_START = 60.0
 """In Matroska and MP4 time zero is the film's start; a file whose first stream starts later than this was
 cut from a longer one, and its own start counts."""
 
-_GATHERED = 16384
-"""Samples that are resampled at a time; half a second at most, as a file may claim one sample a second."""
+_WORTH_BULK = 4_000_000
+"""Bytes from which on a second way into the file, which decodes in bulk, gains more than it costs."""
 
 _ABSOLUTE_CLOCKS = ("matroska", "mov")
 
@@ -58,7 +58,7 @@ class AudioDecoder:
     stream           what the file declares about the stream.
     seconds          how much was yielded so far (silence put in for holes included).
     damaged          how many packets could not be decoded and were left out.
-    fraction         0–1: how far into the file it is, by bytes.
+    fraction         0–1: how far into the file it is, by bytes or by the duration that it declares.
     """
 
     def __init__(
@@ -72,12 +72,14 @@ class AudioDecoder:
         block: float = 1.0,
         max_seconds: float = MAX_SECONDS,
         start: float = 0.0,
+        fair: bool = False,
     ) -> None:
         """Open the file and decode its first frame; ``start``, in seconds, leaves out what comes before.
 
         ``rate`` None keeps the stream's own; ``stream`` counts the audio streams from 0 (None: the
         first); ``block`` is in seconds. One channel is a level-keeping mix of all, or the one that
         ``channel`` chooses (from 0); two are left and right (of more, mixed down; of one, the same twice).
+        ``fair`` resamples at half the cost, good for analysis and not for ears.
 
         Raises BadInput (code ``bad_audio``) if the file is not media, has no such stream or channel, holds no
         samples that can be decoded, and, while iterating, if it is longer than ``max_seconds``.
@@ -95,7 +97,10 @@ class AudioDecoder:
             self._container: InputContainer = self._stack.enter_context(open_media(self.path))
             info = describe(self._container, self.path)
             self.stream: AudioInfo = info.stream(stream)
+            self._container_name = info.container
+            self._declared = self.stream.duration or info.duration
             self._start = start
+            self._resampling = FAIR if fair else GOOD
             self._origin = self._clock_zero(info.container) + start
             if start > _RUN_UP and info.container in _SEEKABLE:
                 self._container.seek(round((self._origin - _RUN_UP) * 1e6))
@@ -163,7 +168,7 @@ class AudioDecoder:
             if packet.stream_index != self.stream.index:
                 continue
             if packet.pos is not None and packet.pos > 0:
-                self.fraction = min(1.0, packet.pos / self._size)
+                self.fraction = max(self.fraction, min(1.0, packet.pos / self._size))
             try:
                 for frame in packet.decode():
                     if frame.samples > 0 and frame.sample_rate > 0 and not self._before_start(frame):
@@ -209,8 +214,62 @@ class AudioDecoder:
         )
 
     def _blocks(self) -> Iterator[Samples]:
+        """Yield the stream on its own clock, in bulk as far as it is steady, then frame by frame."""
+        done = 0
+        try:
+            for block in self._in_bulk():
+                yield block
+                done += len(block)
+            return
+        except steady.Unsteady:
+            pass
+        for block in self._frame_by_frame():
+            kept, done = block[done:], max(0, done - len(block))
+            if len(kept):
+                yield kept
+
+    def _in_bulk(self) -> Iterator[Samples]:
+        converter = self._converter(self._first)
+        starts = self._first.time
+        worth = self._size >= _WORTH_BULK and self._container_name in steady.CONTAINERS
+        if not worth or self._start or starts is None or not converter.plain:
+            raise steady.Unsteady("it is not known to be steady, or too short to gain by it")
+        silence, trim = self._gap(starts - self._origin)
+        yield from self._silence(silence)
+        seconds = 0.0
+        for frame in steady.frames(
+            self.path,
+            self._container_name,
+            self.stream,
+            rate=self.rate,
+            layout=converter.layout,
+            gathered=converter.enough,
+            block=self._block,
+            tolerance=_HOLE,
+            options=self._resampling,
+        ):
+            if seconds == 0.0 and abs((frame.time or 0.0) - starts) > _HOLE:
+                raise steady.Unsteady("it does not begin with its first frame")
+            seconds += frame.samples / self.rate
+            if self._declared:
+                self.fraction = max(self.fraction, min(1.0, seconds / self._declared))
+            block = converter.samples(frame)
+            kept, trim = block[trim:], max(0, trim - len(block))
+            if len(kept):
+                yield kept
+
+    def _converter(self, frame: AudioFrame) -> Converter:
+        return Converter(frame, self.rate, self.channels, self._block, self._channel, self._resampling)
+
+    def _gap(self, hole: float) -> tuple[int, int]:
+        """Return the silence that fills a hole, and what to leave out where sound is early, in samples."""
+        if 0 < hole <= _LONGEST_HOLE:
+            return round(hole * self.rate), 0
+        return 0, round(-hole * self.rate) if -1.0 <= hole < 0 else 0
+
+    def _frame_by_frame(self) -> Iterator[Samples]:
         """Yield the stream on its own clock: frames resampled, holes filled, an early start trimmed."""
-        converter: _Converter | None = None
+        converter: Converter | None = None
         clock, trim, started = self._origin, 0, False
         for frame in self._all_frames():
             starts = frame.time
@@ -219,16 +278,15 @@ class AudioDecoder:
                 if converter is not None:
                     yield from converter.flush()
                     converter = None
-                if 0 < hole <= _LONGEST_HOLE:
-                    yield from self._silence(round(hole * self.rate))
-                elif not started and -1.0 <= hole < 0:
-                    trim = round(-hole * self.rate)
+                silence, early = self._gap(hole)
+                yield from self._silence(silence)
+                trim = max(trim, early)
                 clock, started = clock + hole, True
             clock += frame.samples / frame.sample_rate
             if converter is None or not converter.takes(frame):
                 if converter is not None:
                     yield from converter.flush()
-                converter = _Converter(frame, self.rate, self.channels, self._block, self._channel)
+                converter = self._converter(frame)
             for block in converter.convert(frame):
                 kept, trim = block[trim:], max(0, trim - len(block))
                 if len(kept):
@@ -263,72 +321,3 @@ def read_audio(
         if not blocks:
             raise decoder._nothing_decoded()
         return np.concatenate(blocks), decoder.rate
-
-
-class _Converter:
-    """Turns frames of one format into float blocks of the wanted rate and channels.
-
-    ``rematrix_maxval`` keeps the mix of many channels from growing beyond full scale, which
-    libswresample does not do for float samples by itself (two equal channels would gain 3 dB).
-    Layouts without a meaning (24 channels of a mixing desk) are averaged: FFmpeg would take them
-    for surround channels and drop some.
-    """
-
-    def __init__(
-        self, frame: AudioFrame, rate: int, channels: int, block: int, channel: int | None = None
-    ) -> None:
-        from av.audio.fifo import AudioFifo
-        from av.audio.resampler import AudioResampler
-
-        self._gathered = AudioFifo()
-        self._enough = min(_GATHERED, frame.sample_rate // 2)
-        self._format = (frame.format.name, frame.layout.name, frame.sample_rate)
-        self._channels = channels
-        count = frame.layout.nb_channels
-        self._channel = min(channel, count - 1) if channel is not None else None
-        self._averaged = count > 8 or (count > 2 and frame.layout.name == f"{count} channels")
-        if self._averaged or self._channel is not None:
-            layout = frame.layout.name
-        elif channels == 1 or count == 1:
-            layout = "mono"
-        else:
-            layout = "stereo"
-        self._decoded = count if layout == frame.layout.name else (1 if layout == "mono" else 2)
-        self._resampler: AudioResampler = AudioResampler(
-            format="flt", layout=layout, rate=rate, frame_size=block, options={"rematrix_maxval": "1.0"}
-        )
-
-    def takes(self, frame: AudioFrame) -> bool:
-        """Whether the frame is of the format this converter was made for."""
-        return (frame.format.name, frame.layout.name, frame.sample_rate) == self._format
-
-    def convert(self, frame: AudioFrame) -> Iterator[Samples]:
-        """Yield the blocks that the frame completes.
-
-        Frames are gathered first: a call of the resampler costs more than the sound in one of them.
-        """
-        frame.pts = None
-        self._gathered.write(frame)
-        if self._gathered.samples >= self._enough:
-            yield from self._resample_gathered()
-
-    def flush(self) -> Iterator[Samples]:
-        """Yield what is still inside, the last of the stream."""
-        yield from self._resample_gathered()
-        yield from map(self._samples, self._resampler.resample(None))
-
-    def _resample_gathered(self) -> Iterator[Samples]:
-        frame = self._gathered.read()
-        if frame is not None:
-            frame.pts = None
-            yield from map(self._samples, self._resampler.resample(frame))
-
-    def _samples(self, frame: Any) -> Samples:
-        flat: Samples = frame.to_ndarray().reshape(-1, self._decoded)
-        if self._channel is not None:
-            flat = flat[:, self._channel : self._channel + 1]
-        elif self._averaged:
-            flat = flat.mean(axis=1, dtype=np.float32, keepdims=True)
-        if self._channels == 1:
-            return np.ascontiguousarray(flat[:, 0])
-        return np.repeat(flat, 2, axis=1) if flat.shape[1] == 1 else flat

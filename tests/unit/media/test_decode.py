@@ -7,10 +7,17 @@ import numpy as np
 import pytest
 
 from millrace.errors import BadInput
+from millrace.media import decode
 from millrace.media.decode import AudioDecoder, read_audio
 from millrace.media.probe import probe
 
 from .media_files import tone, write_media, write_wav
+
+
+@pytest.fixture(autouse=True, params=["frame by frame", "in bulk"])
+def either_way(request, monkeypatch):
+    """Whatever holds, holds however the file is decoded; by themselves only large files are in bulk."""
+    monkeypatch.setattr(decode, "_WORTH_BULK", 0 if request.param == "in bulk" else 1 << 60)
 
 
 def reason(error) -> str:

@@ -26,7 +26,7 @@ from millrace.media.probe import probe
 from millrace.workloads.sync import features
 from millrace.workloads.sync.features import BANDS, CONTEXT, FRAME_RATE, HOP, SAMPLE_RATE, Array
 
-_VERSION = 1
+_VERSION = 2
 _SOUND, _MEL, _FACTS = "sound.s16", "mel.f16", "facts.json"
 _BLOCK = 10.0
 _SILENT = -4.5
@@ -202,7 +202,7 @@ def _check(source: Source, facts: Facts) -> None:
 
 def _one(source: Source, stream: int, streams: int, folder: Path, progress: Progress) -> Facts:
     with AudioDecoder(
-        source.path, rate=SAMPLE_RATE, stream=stream, channel=source.channel, block=_BLOCK
+        source.path, rate=SAMPLE_RATE, stream=stream, channel=source.channel, block=_BLOCK, fair=True
     ) as decoder:
         with _Writer(folder) as writer:
             for block in decoder:
@@ -217,7 +217,7 @@ def _mixed(source: Source, streams: int, folder: Path, progress: Progress) -> Fa
     paths = [folder / f"stream-{n}.s16" for n in range(streams)]
     for n, path in enumerate(paths):
         with (
-            AudioDecoder(source.path, rate=SAMPLE_RATE, stream=n, block=_BLOCK) as decoder,
+            AudioDecoder(source.path, rate=SAMPLE_RATE, stream=n, block=_BLOCK, fair=True) as decoder,
             path.open("wb") as out,
         ):
             for block in decoder:
