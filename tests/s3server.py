@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -103,6 +104,20 @@ class S3Account:
         _sign(request, self)
         urllib.request.urlopen(request, timeout=60).close()
         return name
+
+    def unfinished(self, bucket: str) -> list[str]:
+        """Return the keys of the multipart uploads that are under way in it."""
+        request = urllib.request.Request(f"{self.endpoint}/{bucket}?uploads")
+        _sign(request, self)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return re.findall("<Key>(.*?)</Key>", answer.read().decode())
+
+    def keys(self, bucket: str) -> list[str]:
+        """Return the keys of all objects in it, which may be a thousand."""
+        request = urllib.request.Request(f"{self.endpoint}/{bucket}")
+        _sign(request, self)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return re.findall("<Key>(.*?)</Key>", answer.read().decode())
 
 
 def missing() -> list[str]:

@@ -201,7 +201,7 @@ def test_what_cannot_be_accepted_is_400_in_the_documented_body_and_leaves_nothin
     assert answer.json()["status"] == 400
     assert message is None or answer.json()["error"] == message
     assert (live.client.get("/api/v1/batch").json()["total"], uploads(live)) == before
-    assert not list((live.data_dir / "tmp" / "image-bodies").glob("*"))
+    assert not list((live.data_dir / "blobs" / "staging" / "aside").glob("*"))
 
 
 def uploads(live: LiveServer) -> set[str]:

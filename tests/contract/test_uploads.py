@@ -23,7 +23,7 @@ def traces(probe: LiveServer) -> Iterator[None]:
 
     def found() -> tuple[int, set[str]]:
         kept = {str(path) for path in (probe.data_dir / "blobs" / "uploads").rglob("*")}
-        kept |= {str(path) for path in (probe.data_dir / "tmp" / "uploads").rglob("*")}
+        kept |= {str(path) for path in (probe.data_dir / "blobs" / "staging" / "aside").rglob("*")}
         return probe.client.get("/jobs").json()["total"], kept
 
     before = found()

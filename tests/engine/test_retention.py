@@ -209,3 +209,22 @@ def test_it_runs_by_itself(tmp_path):
         assert asyncio.run(run())
     finally:
         engine.stop()
+
+
+class Unfinished(DirectoryBlobs):
+    """A store that notes before when it was to drop what is unfinished, and does not do it."""
+
+    asked: float = 0.0
+
+    def drop_unfinished(self, before: float) -> int:
+        self.asked = before
+        raise Unavailable("the keys of this bucket do not allow it")
+
+
+def test_what_was_never_finished_is_dropped_after_its_grace_where_the_store_allows_it(rig, tmp_path):
+    rig.put("uploads/old/0", 2 * DAY)
+    store = Unfinished(tmp_path / "blobs")
+    assert Retention(rig.engine, store, clock=lambda: 10 * DAY).delete_orphans() == 0
+    assert store.asked == 9 * DAY
+    assert Retention(rig.engine, store).delete_orphans() == 1
+    assert rig.keys() == []

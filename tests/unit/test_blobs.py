@@ -1,8 +1,12 @@
 """Blobs: the same behaviour of every store; whole or not there; keys never lead out."""
 
 import hashlib
+import json
 import os
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ from obstore.store import MemoryStore
 
 from millrace.blobs import DirectoryBlobs, check_key, open_blobs, open_store
 from millrace.blobs.cache import BlobCache
+from millrace.blobs.objects import PART, part_size
 from millrace.blobs.s3 import S3Blobs
 from millrace.errors import InvalidRequest, NotFound, Unavailable
 from millrace.settings import Settings
@@ -94,11 +99,53 @@ def test_many_are_staged_and_published_together(blobs, write):
     assert blobs.stage_all([]) == []
 
 
-def test_many_are_put_together(blobs, write):
-    blobs.put_all([(write(b"%d" % n, str(n)), f"uploads/x/{n}") for n in range(5)])
+def written(blobs, key: str, body: bytes, piece: int = 1_000_000):
+    """A writer that was given all its bytes, not yet closed."""
+    writer = blobs.writer(key, len(body))
+    for start in range(0, len(body), piece):
+        writer.write(memoryview(body)[start : start + piece])
+    return writer
+
+
+@pytest.mark.parametrize("size", [0, 7, 8 * 2**20, 8 * 2**20 + 1, 30_000_000])
+def test_what_comes_piece_by_piece_is_there_once_committed(blobs, size):
+    body = os.urandom(1000) * (size // 1000) + b"x" * (size % 1000)
+    blobs.commit_all([written(blobs, "uploads/x/0", body)])
+    assert blobs.stat("uploads/x/0").bytes == size
+    assert content(blobs, "uploads/x/0") == body
+    assert keys(blobs) == ["uploads/x/0"]
+
+
+def test_many_are_committed_together(blobs):
+    writers = [written(blobs, f"uploads/x/{n}", b"%d" % n) for n in range(50)]
+    for writer in writers:
+        writer.close()
+        writer.close()
+    blobs.commit_all(writers)
+    blobs.commit_all([])
     assert {key: content(blobs, key) for key in keys(blobs)} == {
-        f"uploads/x/{n}": b"%d" % n for n in range(5)
+        f"uploads/x/{n}": b"%d" % n for n in range(50)
     }
+
+
+@pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.parametrize("size", [0, 100, 20_000_000])
+def test_what_is_given_up_leaves_nothing(blobs, size, closed):
+    writer = written(blobs, "uploads/x/0", b"x" * size)
+    if closed:
+        writer.close()
+    writer.abort()
+    writer.abort()
+    assert keys(blobs) == []
+    with pytest.raises(NotFound):
+        blobs.stat("uploads/x/0")
+
+
+def test_what_was_committed_is_not_given_up(blobs):
+    writer = written(blobs, "uploads/x/0", b"content")
+    blobs.commit_all([writer])
+    writer.abort()
+    assert content(blobs, "uploads/x/0") == b"content"
 
 
 def test_a_later_attempt_replaces_and_changes_the_etag(blobs, write):
@@ -178,6 +225,7 @@ def test_a_key_never_leads_out(blobs, write, key, tmp_path):
     for attempt in (
         lambda: check_key(key),
         lambda: blobs.stage(path, key),
+        lambda: blobs.writer(key, 1),
         lambda: blobs.publish("staging/a", key),
         lambda: blobs.discard(key),
         lambda: blobs.stat(key),
@@ -367,3 +415,91 @@ def test_what_is_too_large_for_the_cache_goes_past_it(tmp_path):
     out = cache.copy("big", 60, iter([b"x" * 60]), tmp_path / "out")
     assert out.read_bytes() == b"x" * 60
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.fixture
+def bucket(s3, tmp_path):
+    """A bucket's name, and the store in it."""
+    name = s3.make_bucket()
+    section = s3.settings(name)
+    section["location"] += "/some pre/fix"
+    return name, open_blobs(Settings(data_dir=tmp_path / "data", blobs=section))
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_parts_of_what_is_given_up_do_not_stay_in_the_bucket(s3, bucket, closed):
+    name, blobs = bucket
+    writer = written(blobs, "uploads/x/0", b"x" * 30_000_000)
+    if not closed:
+        assert s3.unfinished(name) == ["some pre/fix/uploads/x/0"]
+    else:
+        writer.close()
+    writer.abort()
+    assert (s3.unfinished(name), s3.keys(name)) == ([], [])
+
+
+KILLED = """
+import json, os, signal, sys
+from millrace.blobs import open_store
+blobs = open_store(json.loads(sys.argv[1]))
+for key in ("uploads/a b%41#?ü/0", "staging/7/0.0"):
+    writer = blobs.writer(key, 30_000_000)
+    for _ in range(30):
+        writer.write(b"x" * 1_000_000)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_parts_of_writers_that_were_killed_are_dropped_later(s3, bucket):
+    name, blobs = bucket
+    command = [sys.executable, "-c", KILLED, json.dumps(blobs.descriptor())]
+    assert subprocess.run(command, timeout=60).returncode == -9
+    assert sorted(s3.unfinished(name)) == ["some pre/fix/staging/7/0.0", "some pre/fix/uploads/a b%41#?ü/0"]
+    assert blobs.drop_unfinished(time.time() - 3600) == 0
+    assert len(s3.unfinished(name)) == 2
+    assert blobs.drop_unfinished(time.time() + 3600) == 2
+    assert blobs.drop_unfinished(time.time() + 3600) == 0
+    assert s3.unfinished(name) == []
+
+
+def test_what_others_have_in_the_bucket_is_left_alone(s3, bucket, tmp_path):
+    name, blobs = bucket
+    other = open_blobs(Settings(data_dir=tmp_path / "other", blobs=s3.settings(name)))
+    writer = written(other, "some pre/fixed/uploads/0", b"x" * 30_000_000)
+    assert blobs.drop_unfinished(time.time() + 3600) == 0
+    assert len(s3.unfinished(name)) == 1
+    writer.abort()
+
+
+def test_what_is_too_large_to_be_copied_at_once_is_published_in_parts(bucket, write, monkeypatch, s3):
+    name, blobs = bucket
+    monkeypatch.setattr("millrace.blobs.s3._LARGEST_COPY", 1_000_000)
+    body = os.urandom(20_000_001)
+    blobs.stage(write(body), "staging/1/a")
+    blobs.publish("staging/1/a", "jobs/1/a")
+    assert content(blobs, "jobs/1/a") == body
+    assert keys(blobs) == ["jobs/1/a"]
+    assert s3.unfinished(name) == []
+
+
+def test_an_object_may_have_more_parts_than_the_usual_size_would_allow():
+    assert part_size(1) == PART
+    assert 10_000 * part_size(5 * 10**12) >= 5 * 10**12
+
+
+def test_a_store_that_goes_away_fails_the_writer_that_writes_on(tmp_path):
+    blobs = S3Blobs("s3://b", cache=tmp_path, endpoint="http://127.0.0.1:1", access_key="k", secret_key="s")
+    writer = blobs.writer("uploads/x/0", 10**9)
+
+    def write_on() -> None:
+        for _ in range(1000):
+            writer.write(b"x" * 1_000_000)
+
+    with pytest.raises(Unavailable):
+        write_on()
+    writer.abort()
+    small = blobs.writer("uploads/x/1", 10)
+    small.write(b"x")
+    small.close()
+    with pytest.raises(Unavailable):
+        blobs.commit_all([small])

@@ -12,14 +12,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from millrace.blobs.directory import DirectoryBlobs
-from millrace.blobs.port import Blob, Blobs, check_key, sha256_of
+from millrace.blobs.port import Blob, Blobs, BlobWriter, check_key, sha256_of
 from millrace.errors import SettingsError
 
 if TYPE_CHECKING:
     from millrace.blobs.s3 import S3Blobs
     from millrace.settings import Settings
 
-__all__ = ["Blob", "Blobs", "DirectoryBlobs", "check_key", "open_blobs", "open_store", "sha256_of"]
+__all__ = [
+    "Blob",
+    "BlobWriter",
+    "Blobs",
+    "DirectoryBlobs",
+    "check_key",
+    "open_blobs",
+    "open_store",
+    "sha256_of",
+]
 
 
 def open_blobs(settings: Settings) -> Blobs:

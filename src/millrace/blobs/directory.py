@@ -13,13 +13,13 @@ from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from millrace.blobs.port import CHUNK, Blob, check_key, sha256_of
+from millrace.blobs.port import CHUNK, Blob, BlobWriter, check_key, sha256_of
 from millrace.errors import NotFound, Unavailable
 
-ASIDE = ".aside"
-"""Where copies are made before they are staged; what a crash left there is swept with ``staging``."""
+ASIDE = "staging/aside"
+"""Where files are made that have no key yet; what a crash left there is swept with all that is staged."""
 
 _FLUSHERS = 8
 
@@ -62,11 +62,27 @@ class DirectoryBlobs:
 
     def put(self, path: Path, key: str) -> None:
         """See ``Blobs.put``."""
-        self.put_all([(path, key)])
+        self._settle(self._own([(path, key)]))
 
-    def put_all(self, files: Sequence[tuple[Path, str]]) -> None:
-        """See ``Blobs.put_all``."""
-        moves = self._own(files)
+    def writer(self, key: str, most: int) -> FileWriter:
+        """See ``Blobs.writer``: a file aside until it is committed."""
+        target = self._path(key)
+        with _store_errors(key):
+            return FileWriter(*self._open_aside(), target)
+
+    def commit_all(self, writers: Sequence[BlobWriter]) -> None:
+        """See ``Blobs.commit_all``."""
+        mine = [writer for writer in writers if isinstance(writer, FileWriter)]
+        for writer in mine:
+            writer.close()
+        self._settle([(writer.path, writer.target) for writer in mine])
+
+    def drop_unfinished(self, before: float) -> int:
+        """See ``Blobs.drop_unfinished``: nothing, for all that lies aside is listed below ``staging``."""
+        return 0
+
+    def _settle(self, moves: Sequence[tuple[str, str]]) -> None:
+        """Give files their final names; all are durable when it returns."""
         with _store_errors("a new blob"):
             self._flush_all([path for path, _ in moves])
             for path, target in moves:
@@ -178,13 +194,27 @@ class DirectoryBlobs:
             with _store_errors(key):
                 found = os.lstat(path)
                 if stat.S_ISLNK(found.st_mode) or found.st_nlink > 1 or found.st_dev != device:
-                    # In a folder that is never pruned, or it might go while the copy is made.
-                    os.makedirs(f"{self._base}/{ASIDE}", exist_ok=True)
-                    path = shutil.copyfile(path, f"{self._base}/{ASIDE}/{uuid.uuid4().hex}")
+                    file, aside = self._open_aside()
+                    with file, open(path, "rb") as source:
+                        shutil.copyfileobj(source, file, CHUNK)
+                    path = aside
                 # A moved file keeps its own time, by which sweeping would take it for an old leftover.
                 os.utime(path)
             moves.append((path, target))
         return moves
+
+    def _open_aside(self) -> tuple[IO[bytes], str]:
+        """Open a new file that has no key yet; return it and its path."""
+        path = f"{self._base}/{ASIDE}/{uuid.uuid4().hex}"
+        for attempt in range(10):
+            try:
+                return open(path, "xb"), path
+            except FileNotFoundError:
+                # The folder is missing, or was empty and somebody else has pruned it.
+                if attempt == 9:
+                    raise
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+        raise AssertionError("unreachable")
 
     def _rename(self, source: str, target: str) -> set[str]:
         """Give a file its name; return the directories that must be flushed for it to last.
@@ -234,6 +264,33 @@ class DirectoryBlobs:
             except OSError:
                 return  # not empty, or gone already
             directory = os.path.dirname(directory)
+
+
+class FileWriter:
+    """See ``Blobs.writer``. The file at ``path`` gets its name, ``target``, when it is committed."""
+
+    def __init__(self, file: IO[bytes], path: str, target: str) -> None:
+        self.path = path
+        self.target = target
+        self._file = file
+
+    def write(self, data: bytes | memoryview) -> None:
+        """See ``BlobWriter.write``."""
+        with _store_errors("a new blob"):
+            self._file.write(data)
+
+    def close(self) -> None:
+        """See ``BlobWriter.close``."""
+        with _store_errors("a new blob"):
+            self._file.close()
+
+    def abort(self) -> None:
+        """See ``BlobWriter.abort``."""
+        # What is still in the buffer may find no room, and is not wanted.
+        with suppress(OSError):
+            self._file.close()
+        with suppress(OSError):
+            os.unlink(self.path)
 
 
 def _make_directories(directory: str) -> list[str]:

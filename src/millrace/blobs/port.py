@@ -26,6 +26,22 @@ class Blob:
     modified: float
 
 
+class BlobWriter(Protocol):
+    """A blob that is written as its bytes come, by one thread at a time; see ``Blobs.writer``."""
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Add bytes. May block until the store has taken earlier ones."""
+
+    def close(self) -> None:
+        """Say that these were all; no file stays open. The blob may be seen from here on, or not."""
+
+    def abort(self) -> None:
+        """Give the blob up, before or after it was closed: nothing of it stays. Never raises.
+
+        A blob that was committed stays. Where the store fails, it is swept later.
+        """
+
+
 class Blobs(Protocol):
     """The port. Satisfies ``engine.artifacts.ArtifactStore``.
 
@@ -57,8 +73,24 @@ class Blobs(Protocol):
     def put(self, path: Path, key: str) -> None:
         """Store the file durably under its final key, at once. It may be moved, as by ``stage``."""
 
-    def put_all(self, files: Sequence[tuple[Path, str]]) -> None:
-        """Put (file, key) for each, side by side; after an error some may be there."""
+    def writer(self, key: str, most: int) -> BlobWriter:
+        """Begin to write a blob of up to ``most`` bytes, whose bytes come piece by piece.
+
+        Whoever gets it closes it and commits it by ``commit_all``, or aborts it. What a process leaves
+        behind that is killed in between is found by ``list("staging")`` or ``unfinished``.
+        """
+
+    def commit_all(self, writers: Sequence[BlobWriter]) -> None:
+        """Have what these writers of this store wrote be there, durably, under their final keys.
+
+        After an error some may be there: they are discarded by whoever wrote them.
+        """
+
+    def drop_unfinished(self, before: float) -> int:
+        """Drop what was begun before that time (epoch seconds), was never finished and is in no listing.
+
+        Return how many there were.
+        """
 
     def discard(self, prefix: str) -> None:
         """Delete the blob ``prefix`` and all below ``prefix + "/"``; absence is no error."""

@@ -6,18 +6,17 @@ import hashlib
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import obstore
-from obstore.exceptions import BaseError
 
 from millrace.blobs.cache import BlobCache
-from millrace.blobs.port import CHUNK, Blob, check_key
-from millrace.errors import NotFound, Unavailable
+from millrace.blobs.objects import PART, Budget, ObjectWriter, put_in_parts, store_errors
+from millrace.blobs.port import CHUNK, Blob, BlobWriter, check_key
+from millrace.blobs.unfinished import MultipartUploads
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -26,20 +25,8 @@ A = TypeVar("A")
 T = TypeVar("T")
 
 _REQUESTS = 16
-_SMALL = 8 * CHUNK
 # What S3 copies in one request (AWS, "CopyObject"); beyond it the bytes travel through here.
 _LARGEST_COPY = 5 * 1024**3
-
-
-@contextmanager
-def _store_errors(what: str) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError:
-        raise NotFound(f"there is no blob {what!r}") from None
-    except (BaseError, OSError) as error:
-        reason = str(error).partition("\n")[0][:300]
-        raise Unavailable(f"the blob store failed at {what!r}: {reason}") from error
 
 
 class S3Blobs:
@@ -70,26 +57,18 @@ class S3Blobs:
         self._cache_at = cache
         self._cache = BlobCache(cache, cache_bytes)
         self._store = self._open()
+        self._budget = Budget(4 * PART)
         self._requests = ThreadPoolExecutor(_REQUESTS, thread_name_prefix="blob-requests")
 
     def _open(self) -> S3Store:
         from obstore.store import S3Store
 
         parts = urlsplit(self._location)
-        options = self._options
-        config: dict[str, Any] = {"region": options["region"], "virtual_hosted_style_request": False}
-        for name, option in (
-            ("endpoint", "endpoint"),
-            ("access_key_id", "access_key"),
-            ("secret_access_key", "secret_key"),
-        ):
-            if options[option]:
-                config[name] = options[option]
         # obstore's own ten retries over three minutes would hide a dead store from everybody.
         return S3Store(
             parts.netloc,
             prefix=parts.path.strip("/") or None,
-            config=config,  # type: ignore[arg-type]
+            config=self._config(),  # type: ignore[arg-type]
             client_options={
                 "allow_http": True,
                 "connect_timeout": "5s",
@@ -99,12 +78,24 @@ class S3Blobs:
             retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=20)},
         )
 
+    def _config(self) -> dict[str, Any]:
+        options = self._options
+        config: dict[str, Any] = {"region": options["region"], "virtual_hosted_style_request": False}
+        for name, option in (
+            ("endpoint", "endpoint"),
+            ("access_key_id", "access_key"),
+            ("secret_access_key", "secret_key"),
+        ):
+            if options[option]:
+                config[name] = options[option]
+        return config
+
     def stage(self, path: Path, staged: str) -> tuple[int, str]:
         """See ``Blobs.stage``: read once, hashed and sent as it is read."""
         check_key(staged)
-        with _store_errors(staged), path.open("rb") as file:
+        with store_errors(staged), path.open("rb") as file:
             digest, size = hashlib.sha256(), 0
-            if path.stat().st_size <= _SMALL:
+            if path.stat().st_size <= PART:
                 body = file.read()
                 digest.update(body)
                 size = len(body)
@@ -118,14 +109,14 @@ class S3Blobs:
                     size += len(chunk)
                     yield chunk
 
-            obstore.put(self._store, staged, hashed(), use_multipart=True, chunk_size=_SMALL)
+            put_in_parts(self._store, staged, hashed(), path.stat().st_size)
             return size, digest.hexdigest()
 
     def publish(self, staged: str, key: str) -> None:
         """See ``Blobs.publish``: copied inside the store, then the staged one deleted."""
         check_key(staged)
         check_key(key)
-        with _store_errors(staged):
+        with store_errors(staged):
             try:
                 size = obstore.head(self._store, staged)["size"]
             except FileNotFoundError:
@@ -134,8 +125,18 @@ class S3Blobs:
             if size <= _LARGEST_COPY:
                 obstore.copy(self._store, staged, key)
             else:
-                obstore.put(self._store, key, iter(obstore.get(self._store, staged)), chunk_size=16 * _SMALL)
+                self._copy_in_parts(staged, key, size)
             obstore.delete(self._store, staged)
+
+    def _copy_in_parts(self, source: str, key: str, size: int) -> None:
+        writer = self.writer(key, size)
+        try:
+            for chunk in self.chunks(source):
+                writer.write(chunk)
+            writer.commit()
+        except BaseException:
+            writer.abort()
+            raise
 
     def stage_all(self, files: Sequence[tuple[Path, str]]) -> list[tuple[int, str]]:
         """See ``Blobs.stage_all``."""
@@ -149,9 +150,33 @@ class S3Blobs:
         """See ``Blobs.put``: an object only appears once it is whole."""
         self.stage(path, key)
 
-    def put_all(self, files: Sequence[tuple[Path, str]]) -> None:
-        """See ``Blobs.put_all``."""
-        self._abreast(self.put, files)
+    def writer(self, key: str, most: int) -> ObjectWriter:
+        """See ``Blobs.writer``."""
+        return ObjectWriter(self._store, check_key(key), most, self._requests, self._budget)
+
+    def commit_all(self, writers: Sequence[BlobWriter]) -> None:
+        """See ``Blobs.commit_all``: objects are there once they were sent, which is waited for."""
+        mine = [writer for writer in writers if isinstance(writer, ObjectWriter)]
+        for writer in mine:
+            writer.close()
+        for writer in mine:
+            writer.commit()
+
+    def drop_unfinished(self, before: float) -> int:
+        """See ``Blobs.drop_unfinished``: multipart uploads, which cost room and are in no listing."""
+        parts = urlsplit(self._location)
+        top = parts.path.strip("/")
+        endpoint = self._options["endpoint"] or f"https://s3.{self._options['region']}.amazonaws.com"
+        uploads = MultipartUploads(parts.netloc, str(endpoint), self._config())
+        old = [
+            found
+            for folder in ("uploads", "staging", "jobs")
+            for found in uploads.list(f"{top}/{folder}/" if top else f"{folder}/")
+            if found.initiated < before
+        ]
+        for found in old:
+            uploads.abort(found)
+        return len(old)
 
     def _abreast(self, work: Callable[[A, str], T], arguments: Sequence[tuple[A, str]]) -> list[T]:
         """Do the work for each pair of arguments, several requests at a time."""
@@ -162,7 +187,7 @@ class S3Blobs:
     def discard(self, prefix: str) -> None:
         """See ``Blobs.discard``."""
         check_key(prefix)
-        with _store_errors(prefix):
+        with store_errors(prefix):
             for chunk in obstore.list(self._store, prefix, chunk_size=1000):
                 obstore.delete(self._store, [entry["path"] for entry in chunk])
             obstore.delete(self._store, prefix)
@@ -181,7 +206,7 @@ class S3Blobs:
 
     def stat(self, key: str) -> Blob:
         """See ``Blobs.stat``."""
-        with _store_errors(key):
+        with store_errors(key):
             return self._blob(obstore.head(self._store, check_key(key)))
 
     def chunks(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
@@ -189,7 +214,7 @@ class S3Blobs:
         check_key(key)
         if end is not None and end <= start:
             return
-        with _store_errors(key):
+        with store_errors(key):
             wanted: Any = {"offset": start} if end is None else (start, end)
             whole = start == 0 and end is None
             got = obstore.get(self._store, key, options=None if whole else {"range": wanted})
@@ -200,13 +225,13 @@ class S3Blobs:
         """See ``Blobs.list``."""
         if prefix:
             check_key(prefix)
-        with _store_errors(prefix):
+        with store_errors(prefix):
             for chunk in obstore.list(self._store, prefix or None, chunk_size=1000):
                 yield from map(self._blob, chunk)
 
     def check(self) -> None:
         """See ``Blobs.check``."""
-        with _store_errors("a probe"):
+        with store_errors("a probe"):
             probe = f".probe/{uuid.uuid4().hex}"
             obstore.put(self._store, probe, b"millrace")
             obstore.delete(self._store, probe)

@@ -47,6 +47,10 @@ class SweptStore(ArtifactStore, Protocol):
         """Yield the blobs below a prefix."""
         ...
 
+    def drop_unfinished(self, before: float) -> int:
+        """Drop what was begun before that time and never finished; return how many there were."""
+        ...
+
 
 class RetentionWrites(Protocol):
     """What a transaction must offer for deleting."""
@@ -178,12 +182,20 @@ class Retention:
         for blob in self._blobs.list("staging"):
             if blob.modified < before and blob.key.split("/")[1] not in live:
                 orphans.append(blob.key)
-        orphans += [blob.key for blob in self._blobs.list(".aside") if blob.modified < before]
         for prefix in orphans:
             self._blobs.discard(prefix)
+        self._drop_unfinished(before)
         if orphans:
             log.info("deleted %d uploads and staged files that belonged to nothing", len(orphans))
         return len(orphans)
+
+    def _drop_unfinished(self, before: float) -> None:
+        try:
+            if dropped := self._blobs.drop_unfinished(before):
+                log.info("dropped %d blobs that were never finished", dropped)
+        except MillraceError as error:
+            # The keys of a bucket need not allow it; a rule of the bucket's own does it as well.
+            log.warning("blobs that were never finished cannot be dropped: %s", error.message)
 
     def delete_deliveries(self) -> int:
         """Delete webhooks that ended long ago; return how many."""

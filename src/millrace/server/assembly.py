@@ -71,7 +71,7 @@ def open_services(settings: Settings, plugins: Mapping[str, Plugin]) -> Services
 
         connect = partial(PostgresPeers, libpq(settings.database_url))
     engine = Engine(store, executor, blobs, workloads, connect=connect)
-    uploads = Uploads(blobs, settings.tmp_dir / "uploads", settings.limits)
+    uploads = Uploads(blobs, settings.limits)
     engine.loop.listeners.append(log_events)
     post = partial(fetch.post, policy=submission.webhook_policy(settings))
     webhooks = Webhooks(engine.workloads, post, _webhook_policy(settings))
@@ -97,8 +97,6 @@ def open_services(settings: Settings, plugins: Mapping[str, Plugin]) -> Services
     engine.attach(services.watches)
     engine.attach(Retention(engine, blobs, RetentionPolicy(sweep=settings.retention.sweep)))
     engine.start()
-    # Only now is it certain that no other server uses these directories.
-    uploads.clean()
     return services
 
 

@@ -1,7 +1,8 @@
-"""Multipart requests: files streamed to disk within limits, fields beside them. Knows no contract.
+"""Multipart requests: files streamed to the blob store within limits, fields beside them. Knows no contract.
 
-Bytes are parsed, hashed and written in a thread, so that a large upload never holds up the event
-loop. A stored file's key is made here; the client's file name is only ever shown.
+Bytes are parsed, hashed and handed to the store in a thread, so that neither a large upload nor a slow store
+holds up the event loop; none of them lies on this machine in between. A stored file's key is made here; the
+client's file name is only ever shown.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import asyncio
 import hashlib
 import re
 import secrets
-import shutil
+import threading
 import unicodedata
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 from urllib.parse import parse_qsl, unquote
 
 from python_multipart.exceptions import FormParserError
@@ -27,7 +29,7 @@ from millrace.errors import InvalidRequest, TooLarge
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from millrace.blobs import Blobs
+    from millrace.blobs import Blobs, BlobWriter
     from millrace.settings import LimitSettings
 
 _BLOCK = 1024 * 1024
@@ -35,9 +37,13 @@ _HEAD = 8192
 _MAX_FIELD = 8 * 1024 * 1024
 _MAX_FIELDS_TOGETHER = 32 * 1024 * 1024
 _MAX_NAME = 255
+_THREADS = 32
+"""Uploads that may wait for the store at once; they are not to take the threads of everything else."""
 _EXTENDED_NAME = re.compile(rb"filename\*\s*=\s*utf-8'[^']*'([^;\s]+)", re.IGNORECASE)
 
 Oversize = Literal["refuse", "mark"]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,18 +146,23 @@ class _Part:
     media_type: str = "application/octet-stream"
     size: int = 0
     text: bytearray = field(default_factory=bytearray)
-    file: IO[bytes] | None = None
+    key: str = ""
+    writer: BlobWriter | None = None
     head: bytes = b""
     sha: Any = None
     oversize: bool = False
 
 
 class _Receiver:
-    """Takes a multipart body block by block, in a thread. ``folder`` gets one file per upload."""
+    """Takes a multipart body block by block, in a thread. Each file becomes a blob below ``prefix``."""
 
-    def __init__(self, boundary: bytes, folder: Path, rules: _Rules) -> None:
-        self._folder = folder
+    def __init__(self, boundary: bytes, blobs: Blobs, prefix: str, rules: _Rules) -> None:
+        self._blobs = blobs
+        self._prefix = prefix
         self._rules = rules
+        self._writers: list[BlobWriter] = []
+        self._given_up = False
+        self._lock = threading.Lock()
         self._digest = hashlib.sha256()
         self._part = _Part()
         self._parts = 0
@@ -161,7 +172,7 @@ class _Receiver:
         self._header_value = bytearray()
         self._headers: dict[bytes, bytes] = {}
         self.fields: list[tuple[str, str]] = []
-        self.files: list[tuple[Path, Upload]] = []
+        self.files: list[Upload] = []
         self._parser = MultipartParser(
             boundary,
             {
@@ -178,24 +189,34 @@ class _Receiver:
 
     def feed(self, block: bytes) -> None:
         """Parse the next bytes of the body and write what they hold."""
-        try:
-            self._parser.write(block)
-        except FormParserError as error:
-            raise InvalidRequest(f"the multipart body is malformed: {error}") from error
+        with self._lock:
+            if self._given_up:
+                return
+            try:
+                self._parser.write(block)
+            except FormParserError as error:
+                raise InvalidRequest(f"the multipart body is malformed: {error}") from error
 
     def complete(self) -> str:
-        """Check that the body was whole; return its digest."""
-        if not self._ended:
-            raise InvalidRequest(
-                "the multipart body ends before its closing boundary: it was cut off, or the boundary in "
-                "Content-Type is not the one in the body"
-            )
-        return self._digest.hexdigest()
+        """Check that the body was whole and store its files for good, all together; return its digest."""
+        with self._lock:
+            if not self._ended:
+                raise InvalidRequest(
+                    "the multipart body ends before its closing boundary: it was cut off, or the boundary in "
+                    "Content-Type is not the one in the body"
+                )
+            if not self._given_up:
+                self._blobs.commit_all(self._writers)
+            return self._digest.hexdigest()
 
-    def close(self) -> None:
-        """Close the file that was being written, if any."""
-        if self._part.file is not None:
-            self._part.file.close()
+    def abort(self) -> None:
+        """Leave nothing of the files. A request that was cancelled may still be fed: that ends first."""
+        with self._lock:
+            self._given_up = True
+            for writer in self._writers:
+                writer.abort()
+            if self._ended and self._writers:
+                self._blobs.discard(self._prefix)
 
     def _begin(self) -> None:
         self._parts += 1
@@ -233,15 +254,21 @@ class _Receiver:
             raise InvalidRequest(f"{part.name}: at most {most} files may be sent at once")
         part.media_type = _text(self._headers.get(b"content-type", b"application/octet-stream"))
         part.sha = hashlib.sha256()
-        part.file = self._path().open("wb")
+        part.key = f"{self._prefix}/{len(self.files)}"
+        part.writer = self._blobs.writer(part.key, self._rules.max_file_bytes)
+        self._writers.append(part.writer)
 
-    def _path(self) -> Path:
-        return self._folder / str(len(self.files))
+    def _drop(self) -> None:
+        """Keep nothing of the file that is being received."""
+        if self._part.writer is not None:
+            self._writers.remove(self._part.writer)
+            self._part.writer.abort()
+        self._part.writer, self._part.key = None, ""
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         part = self._part
         part.size += end - start
-        if part.file is None:
+        if part.sha is None:
             self._text_bytes += end - start
             if part.size > _MAX_FIELD or self._text_bytes > _MAX_FIELDS_TOGETHER:
                 raise TooLarge(
@@ -257,47 +284,51 @@ class _Receiver:
                 )
             if not part.oversize:
                 part.oversize = True
-                part.file.truncate(0)
+                self._drop()
         piece = memoryview(data)[start:end]
         part.sha.update(piece)
         if len(part.head) < _HEAD:
             part.head += bytes(piece[: _HEAD - len(part.head)])
-        if not part.oversize:
-            part.file.write(piece)
+        if part.writer is not None:
+            part.writer.write(piece)
 
     def _end(self) -> None:
         part = self._part
         name = part.name.encode()
-        if part.file is None:
+        if part.sha is None:
             self.fields.append((part.name, _text(bytes(part.text))))
             self._digest.update(b"field %d %d " % (len(name), part.size) + name + part.text)
             return
-        part.file.close()
-        part.file = None
         if not part.filename and part.size == 0:
-            return  # a browser's file input in which nothing was chosen
+            self._drop()  # a browser's file input in which nothing was chosen
+            return
+        if part.writer is not None:
+            part.writer.close()
         shown = clean_name(part.filename or "")
         sha = part.sha.hexdigest()
-        upload = Upload(part.name, shown, "", part.size, sha, part.media_type, part.head, part.oversize)
+        upload = Upload(part.name, shown, part.key, part.size, sha, part.media_type, part.head, part.oversize)
         self._digest.update(f"file {len(name)} {part.size} {sha} {shown}".encode() + name)
-        self.files.append((self._path(), upload))
+        self.files.append(upload)
 
     def _finish(self) -> None:
         self._ended = True
 
 
 class Uploads:
-    """Receives forms into ``scratch`` and moves their files into the blob store below ``uploads/``."""
+    """Receives forms, their files into the blob store below ``uploads/``."""
 
-    def __init__(self, blobs: Blobs, scratch: Path, limits: LimitSettings) -> None:
+    def __init__(self, blobs: Blobs, limits: LimitSettings) -> None:
         self._blobs = blobs
-        self._scratch = scratch
         self._limits = limits
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="upload")
 
-    def clean(self) -> None:
-        """Delete what requests left behind that were cut off with the server: at the start only."""
-        shutil.rmtree(self._scratch, ignore_errors=True)
-        self._scratch.mkdir(parents=True, exist_ok=True)
+    async def in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do what may wait for the blob store in a thread kept for uploads."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args, **kwargs))
+
+    async def finish(self, work: Callable[[], object]) -> None:
+        """Do ``work`` in such a thread to its end, even when the request is cancelled meanwhile."""
+        await asyncio.shield(self.in_thread(work))
 
     @asynccontextmanager
     async def receive(
@@ -334,15 +365,15 @@ class Uploads:
             max_parts=self._limits.parts,
             oversize=oversize,
         )
-        token = secrets.token_hex(16)
-        form = await self._read(request, token, rules)
+        prefix = f"uploads/{secrets.token_hex(16)}"
+        form = await self._read(request, prefix, rules)
         try:
             yield form
         finally:
             if not form.kept and form.files:
-                await _finish(lambda: self._blobs.discard(f"uploads/{token}"))
+                await self.finish(lambda: self._blobs.discard(prefix))
 
-    async def _read(self, request: Request, token: str, rules: _Rules) -> Form:
+    async def _read(self, request: Request, prefix: str, rules: _Rules) -> Form:
         kind, options = parse_options_header(request.headers.get("content-type", ""))
         if kind == b"application/x-www-form-urlencoded":
             return await self._read_urlencoded(request)
@@ -354,42 +385,18 @@ class Uploads:
         limit = self._limits.request_bytes
         if int(request.headers.get("content-length") or 0) > limit:
             raise TooLarge(f"the request is larger than {limit} bytes (limits.request_bytes)")
-        folder = self._scratch / token
         try:
-            return await self._receive(request, options[b"boundary"], folder, token, rules)
-        finally:
-            await _finish(lambda: shutil.rmtree(folder, ignore_errors=True))
-
-    async def _receive(
-        self, request: Request, boundary: bytes, folder: Path, token: str, rules: _Rules
-    ) -> Form:
-        await asyncio.to_thread(folder.mkdir, parents=True)
-        try:
-            receiver = _Receiver(boundary, folder, rules)
+            receiver = _Receiver(options[b"boundary"], self._blobs, prefix, rules)
         except FormParserError as error:
             raise InvalidRequest(f"the multipart boundary cannot be used: {error}") from error
         try:
-            async for block in _blocks(request, self._limits.request_bytes):
-                await asyncio.to_thread(receiver.feed, block)
-            digest = receiver.complete()
-        finally:
-            await _finish(receiver.close)
-        form = Form(receiver.fields, [], digest, (f"uploads/{token}",) if receiver.files else ())
-        try:
-            form.files += await asyncio.to_thread(self._keep, receiver.files, f"uploads/{token}")
+            async for block in _blocks(request, limit):
+                await self.in_thread(receiver.feed, block)
+            digest = await self.in_thread(receiver.complete)
         except BaseException:
-            await _finish(lambda: self._blobs.discard(f"uploads/{token}"))
+            await self.finish(receiver.abort)
             raise
-        return form
-
-    def _keep(self, files: Sequence[tuple[Path, Upload]], prefix: str) -> list[Upload]:
-        """Store the files of a form, all together; those over the limit are only named."""
-        kept = [
-            (path, upload if upload.oversize else replace(upload, key=f"{prefix}/{number}"))
-            for number, (path, upload) in enumerate(files)
-        ]
-        self._blobs.put_all([(path, upload.key) for path, upload in kept if not upload.oversize])
-        return [upload for _, upload in kept]
+        return Form(receiver.fields, receiver.files, digest, (prefix,) if receiver.files else ())
 
     async def _read_urlencoded(self, request: Request) -> Form:
         body = b"".join([block async for block in _blocks(request, _MAX_FIELD)])
@@ -414,8 +421,3 @@ async def _blocks(request: Request, limit: int) -> AsyncIterator[bytes]:
             buffer.clear()
     if buffer:
         yield bytes(buffer)
-
-
-async def _finish(work: Callable[[], object]) -> None:
-    """Do ``work`` in a thread to its end, even when the request is cancelled meanwhile."""
-    await asyncio.shield(asyncio.to_thread(work))

@@ -1,4 +1,4 @@
-"""A JSON body is read piece by piece: long strings land in files, decoded, wherever the pieces end."""
+"""A JSON body is read piece by piece: long strings land in blobs, decoded, wherever the pieces end."""
 
 from __future__ import annotations
 
@@ -12,16 +12,32 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from millrace.blobs import DirectoryBlobs
 from millrace.errors import InvalidRequest, TooLarge
 from millrace.workloads.images import bodies
-from millrace.workloads.images.bodies import Base64File, BodyReader
+from millrace.workloads.images.bodies import Base64Blob, BodyReader
 
 DATA = hashlib.shake_256(b"seed").digest(20_000)
 LONG = base64.b64encode(DATA).decode()
 
 
+def reader_of(folder, limit: int, most: int, **options) -> BodyReader:
+    return BodyReader(DirectoryBlobs(folder).writer, "uploads/x", limit, most, **options)
+
+
+def stored(folder, reader: BodyReader, found) -> bytes:
+    """What a string was decoded to, once it is committed."""
+    blobs = DirectoryBlobs(folder)
+    reader.commit(blobs.commit_all, [found])
+    return b"".join(blobs.chunks(found.key))
+
+
+def files(folder) -> list:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
 def read(folder, raw: bytes, cuts: list[int], **options):
-    reader = BodyReader(folder, options.pop("limit", 10**6), options.pop("most", 100), **options)
+    reader = reader_of(folder, options.pop("limit", 10**6), options.pop("most", 100), **options)
     edges = [0, *sorted(cut % (len(raw) + 1) for cut in cuts), len(raw)]
     for start, end in itertools.pairwise(edges):
         reader.feed(raw[start:end])
@@ -52,7 +68,8 @@ def test_a_long_string_is_decoded_wherever_the_blocks_end(tmp_path_factory, cuts
     found = reader.long_string(body["images"][0]["base64"])
     assert found is not None
     assert (found.error, found.size, found.oversize) == ("", len(DATA), False)
-    assert found.path.read_bytes() == DATA
+    assert found.head == DATA[:16]
+    assert stored(folder, reader, found) == DATA
 
 
 @settings(max_examples=100, deadline=None)
@@ -79,7 +96,7 @@ def test_data_urls_lose_their_prefix_even_cut_in_the_middle_of_it(tmp_path):
         reader, body = read(tmp_path, raw, [cut])
         found = reader.long_string(body["b"])
         assert found is not None
-        assert found.path.read_bytes() == DATA
+        assert stored(tmp_path, reader, found) == DATA
 
 
 @pytest.mark.parametrize(
@@ -95,9 +112,10 @@ def test_data_urls_lose_their_prefix_even_cut_in_the_middle_of_it(tmp_path):
     ],
 )
 def test_what_is_no_base64_is_named(tmp_path, text, error):
-    sink = Base64File(tmp_path / "x", 1000)
+    sink = Base64Blob("x", DirectoryBlobs(tmp_path).writer("x", 1000), 1000)
     sink.feed(text.encode())
     assert error.lower() in sink.close().error.lower()
+    assert files(tmp_path) == []
 
 
 def test_more_than_the_limit_is_counted_and_not_kept(tmp_path):
@@ -105,7 +123,8 @@ def test_more_than_the_limit_is_counted_and_not_kept(tmp_path):
     reader, body = read(tmp_path, raw, [3000, 9000], limit=5000)
     found = reader.long_string(body["b"])
     assert found is not None
-    assert (found.oversize, found.size, found.path.stat().st_size) == (True, len(DATA), 0)
+    assert (found.oversize, found.size) == (True, len(DATA))
+    assert files(tmp_path) == []
 
 
 def test_a_token_cannot_be_guessed_and_names_only_what_is_there(tmp_path):
@@ -118,11 +137,11 @@ def test_more_long_strings_than_images_are_refused_before_they_are_written(tmp_p
     raw = json.dumps([LONG] * 4).encode()
     with pytest.raises(InvalidRequest, match="Maximum 3 images per batch"):
         read(tmp_path, raw, [], most=3)
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(files(tmp_path)) == 3
 
 
 def test_the_rest_of_a_body_has_a_limit(tmp_path):
-    reader = BodyReader(tmp_path, 1000, 100)
+    reader = reader_of(tmp_path, 1000, 100)
     block = b'"%s",' % (b"a" * 4000) * 10
 
     def feed() -> None:
@@ -138,3 +157,22 @@ def test_the_digest_is_that_of_the_body(tmp_path):
     raw = b'{"b": "%s"}' % LONG.encode()
     reader, _ = read(tmp_path, raw, [7, 700], digest=True)
     assert reader.digest() == hashlib.sha256(raw).hexdigest()
+
+
+def test_what_is_given_up_leaves_nothing_and_is_fed_in_vain(tmp_path):
+    raw = b'{"b": "%s", "c": "%s"}' % (LONG.encode(), LONG.encode())
+    reader = reader_of(tmp_path, 10**6, 100)
+    reader.feed(raw[: len(LONG) + 9000])
+    reader.short_string("QUJD", 0)
+    assert len(files(tmp_path)) == 3
+    reader.abort()
+    reader.feed(raw[len(LONG) + 9000 :])
+    assert files(tmp_path) == []
+
+
+def test_giving_up_spares_what_was_committed(tmp_path):
+    reader, body = read(tmp_path, b'{"b": "%s", "unused": "%s"}' % (LONG.encode(), LONG.encode()), [])
+    found = reader.long_string(body["b"])
+    assert stored(tmp_path, reader, found) == DATA
+    reader.abort()
+    assert [path.read_bytes() for path in files(tmp_path)] == [DATA]

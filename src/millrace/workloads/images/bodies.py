@@ -1,8 +1,8 @@
-"""Reads a JSON body of any size with bounded memory: long strings are decoded from base64 to files.
+"""Reads a JSON body of any size with bounded memory: long strings are decoded from base64 to blobs.
 
 A hundred images of 10 MB make a body of 1.4 GB. It is scanned as it arrives: everything but long
 strings is kept as a skeleton for a real JSON parser; a long string is unescaped, decoded and written
-to a file of its own, and its place in the skeleton taken by a token. Blocking; for a thread.
+to a blob of its own, and its place in the skeleton taken by a token. Blocking; for a thread.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import binascii
 import hashlib
 import re
 import secrets
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -24,7 +25,11 @@ except ImportError:  # no build of it for this machine
 
 from millrace.errors import InvalidRequest, TooLarge
 
+if TYPE_CHECKING:
+    from millrace.blobs import BlobWriter
+
 LONG = 4096
+_HEAD = 16
 MAX_SKELETON = 4 * 2**20
 _SPECIAL = re.compile(rb'\\.|"', re.DOTALL)
 _ESCAPE = re.compile(rb"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
@@ -35,28 +40,33 @@ _PREFIX = re.compile(rb"data:[^,]{0,200},", re.IGNORECASE)
 
 @dataclass(slots=True)
 class Decoded:
-    """A long string decoded. ``size`` in bytes, also of what was not kept (``oversize``)."""
+    """A long string decoded. ``size`` in bytes, also of what was not kept (``oversize``).
 
-    path: Path
+    key     of the blob, whose ``writer`` is closed but not committed yet.
+    head    its first bytes, to tell what it is.
+    """
+
+    key: str
+    writer: BlobWriter
     size: int = 0
+    head: bytes = b""
     oversize: bool = False
     error: str = ""
 
 
-class Base64File:
-    """Decodes base64, given in pieces, into a file. A ``data:…;base64,`` prefix is taken off.
+class Base64Blob:
+    """Decodes base64, given in pieces, into a blob. A ``data:…;base64,`` prefix is taken off.
 
     Blanks are skipped, the URL-safe alphabet and missing padding are accepted. More than ``limit``
     bytes are counted but not kept.
     """
 
-    def __init__(self, path: Path, limit: int) -> None:
-        self.result = Decoded(path)
+    def __init__(self, key: str, writer: BlobWriter, limit: int) -> None:
+        self.result = Decoded(key, writer)
         self._limit = limit
         self._rest = b""
         self._started = False
         self._ended = False
-        self._file: IO[bytes] | None = path.open("wb")
 
     def feed(self, text: bytes) -> None:
         """Take more characters."""
@@ -107,50 +117,73 @@ class Base64File:
         self._keep(data)
 
     def _keep(self, data: bytes) -> None:
-        self.result.size += len(data)
-        if self._file is not None and self.result.size > self._limit:
-            self._file.truncate(0)
-            self._file.close()
-            self._file = None
-            self.result.oversize = True
-        if self._file is not None:
-            self._file.write(data)
+        found = self.result
+        found.size += len(data)
+        if found.oversize:
+            return
+        if found.size > self._limit:
+            found.oversize = True
+            found.writer.abort()
+            return
+        if len(found.head) < _HEAD:
+            found.head = (found.head + data[:_HEAD])[:_HEAD]
+        found.writer.write(data)
 
     def close(self) -> Decoded:
-        """Decode what is left and close the file."""
+        """Decode what is left and close the blob; what is no image at all is not kept."""
         if not self._started and self._rest:
             self._started = True
             self._rest, rest = b"", self._rest
             self.feed(rest)
         if self._rest and not self.result.error:
             self._decode(self._rest + b"=" * (-len(self._rest) % 4))
-        if self._file is not None:
-            self._file.close()
         if not self.result.error and self.result.size == 0:
             self.result.error = "it is empty"
+        if self.result.error:
+            self.result.writer.abort()
+        elif not self.result.oversize:
+            self.result.writer.close()
         return self.result
 
 
 class BodyReader:
-    """Scans a JSON body given in blocks; long strings go to files in ``folder``.
+    """Scans a JSON body given in blocks; long strings go to blobs below ``prefix``.
 
-    ``limit`` is the most bytes kept of one; ``most`` how many there may be.
+    ``writer`` opens one, given its key and the most bytes it may have. ``limit`` is the most bytes kept
+    of one; ``most`` how many there may be.
     """
 
-    def __init__(self, folder: Path, limit: int, most: int, *, digest: bool = False) -> None:
-        self._folder = folder
+    def __init__(
+        self,
+        writer: Callable[[str, int], BlobWriter],
+        prefix: str,
+        limit: int,
+        most: int,
+        *,
+        digest: bool = False,
+    ) -> None:
+        self._writer = writer
+        self._prefix = prefix
         self._limit = limit
         self._most = most
         self._token = f"long-string-{secrets.token_hex(16)}-"
         self._skeleton = bytearray()
         self._string: bytearray | None = None
-        self._sink: Base64File | None = None
+        self._sink: Base64Blob | None = None
         self._carry = b""
         self._hash = hashlib.sha256() if digest else None
+        self._given_up = False
+        self._lock = threading.Lock()
         self.long: list[Decoded] = []
+        self.short: list[Decoded] = []
 
     def feed(self, block: bytes) -> None:
         """Take the next bytes. TooLarge when too much of it is not in long strings."""
+        with self._lock:
+            if not self._given_up:
+                self._take(block)
+
+    def _take(self, block: bytes) -> None:
         if self._hash is not None:
             self._hash.update(block)
         block = self._carry + block
@@ -188,7 +221,7 @@ class BodyReader:
                 return
             if len(self.long) >= self._most:
                 raise InvalidRequest(f"Maximum {self._most} images per batch")
-            self._sink = Base64File(self._folder / str(len(self.long)), self._limit)
+            self._sink = self._open(str(len(self.long)))
             raw = bytes(self._string)
             self._string = bytearray()
         self._sink.feed(_unescaped(raw))
@@ -211,11 +244,33 @@ class BodyReader:
         except orjson.JSONDecodeError as error:
             raise InvalidRequest(f"Invalid request body: not valid JSON: {error}") from error
 
+    def short_string(self, text: str, number: int) -> Decoded:
+        """Decode a string that was too short to be taken out of the body, as that of image ``number``."""
+        with self._lock:
+            sink = self._open(f"short-{number}")
+            self.short.append(sink.result)
+            sink.feed(text.encode("utf-8", "replace"))
+            return sink.close()
+
+    def _open(self, name: str) -> Base64Blob:
+        key = f"{self._prefix}/{name}"
+        return Base64Blob(key, self._writer(key, self._limit), self._limit)
+
+    def commit(self, commit_all: Callable[[list[BlobWriter]], None], chosen: Sequence[Decoded]) -> None:
+        """Have these strings stored for good, by the store's own ``commit_all``."""
+        with self._lock:
+            if not self._given_up:
+                commit_all([found.writer for found in chosen])
+
     def abort(self) -> None:
-        """Close the file that was being written, if any."""
-        if self._sink is not None:
-            self._sink.close()
-            self._sink = None
+        """Leave nothing of what was not committed. A request that was cut off may still be fed: that ends."""
+        with self._lock:
+            self._given_up = True
+            if self._sink is not None:
+                self._sink.result.writer.abort()
+                self._sink = None
+            for found in (*self.long, *self.short):
+                found.writer.abort()
 
     def long_string(self, value: str) -> Decoded | None:
         """Return the long string that a token in the body stands for, or None for any other string."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-import shutil
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -17,7 +15,7 @@ from millrace.errors import InvalidRequest, TooLarge
 from millrace.server.idempotency import idempotency
 from millrace.sources import plain_name
 from millrace.workloads.images import KIND
-from millrace.workloads.images.bodies import Base64File, BodyReader, Decoded
+from millrace.workloads.images.bodies import BodyReader, Decoded
 from millrace.workloads.images.settings import ImagesSettings
 
 if TYPE_CHECKING:
@@ -76,59 +74,54 @@ class Submission:
             return job, created
 
     async def _json(self, request: Request) -> tuple[Job, bool]:
-        token = secrets.token_hex(16)
-        folder = self._services.settings.tmp_dir / "image-bodies" / token
-        await asyncio.to_thread(folder.mkdir, parents=True)
-        owns = f"uploads/{token}"
-        kept = False
-        try:
-            given, digest = await self._read(request, folder)
-            items = await asyncio.to_thread(self._store, given, owns)
-            stored = any(image.data is not None for image in given)
-            new = _job(items, (owns,) if stored else (), idempotency(request, digest))
-            job, kept = await self._services.engine.submit(new)
-        finally:
-            await asyncio.shield(asyncio.to_thread(self._clean, folder, None if kept else owns))
-        return job, kept
-
-    def _clean(self, folder: Path, owns: str | None) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        if owns is not None:
-            self._services.blobs.discard(owns)
-
-    async def _read(self, request: Request, folder: Path) -> tuple[list[Given], str]:
-        settings = self._settings
+        services, settings = self._services, self._settings
+        owns = f"uploads/{secrets.token_hex(16)}"
         reader = BodyReader(
-            folder,
+            services.blobs.writer,
+            owns,
             settings.max_image_bytes,
             settings.max_images,
             digest="idempotency-key" in request.headers,
         )
-        limit = body_limit(settings)
+        kept = False
         try:
-            buffer, seen = bytearray(), 0
-            async for chunk in request.stream():
-                seen += len(chunk)
-                if seen > limit:
-                    raise TooLarge(f"the body is larger than {limit} bytes")
-                buffer += chunk
-                if len(buffer) >= _BLOCK:
-                    await asyncio.to_thread(reader.feed, bytes(buffer))
-                    buffer.clear()
-            await asyncio.to_thread(reader.feed, bytes(buffer))
-            body = await asyncio.to_thread(reader.finish)
-            return await asyncio.to_thread(self._images, body, reader, folder), reader.digest()
+            given, digest = await self._read(request, reader)
+            items, stored = await services.uploads.in_thread(self._store, given, reader)
+            new = _job(items, (owns,) if stored else (), idempotency(request, digest))
+            job, kept = await services.engine.submit(new)
         finally:
-            await asyncio.shield(asyncio.to_thread(reader.abort))
+            await services.uploads.finish(partial(self._clean, reader, None if kept else owns))
+        return job, kept
 
-    def _images(self, body: Any, reader: BodyReader, folder: Path) -> list[Given]:
+    def _clean(self, reader: BodyReader, owns: str | None) -> None:
+        reader.abort()
+        if owns is not None:
+            self._services.blobs.discard(owns)
+
+    async def _read(self, request: Request, reader: BodyReader) -> tuple[list[Given], str]:
+        limit = body_limit(self._settings)
+        in_thread = self._services.uploads.in_thread
+        buffer, seen = bytearray(), 0
+        async for chunk in request.stream():
+            seen += len(chunk)
+            if seen > limit:
+                raise TooLarge(f"the body is larger than {limit} bytes")
+            buffer += chunk
+            if len(buffer) >= _BLOCK:
+                await in_thread(reader.feed, bytes(buffer))
+                buffer.clear()
+        await in_thread(reader.feed, bytes(buffer))
+        return await in_thread(self._images, reader), reader.digest()
+
+    def _images(self, reader: BodyReader) -> list[Given]:
+        body = reader.finish()
         if not isinstance(body, dict):
             raise InvalidRequest("Invalid request body: must be a JSON object with images")
         images = body.get("images")
         if images is not None and not isinstance(images, list):
             raise InvalidRequest("images: must be an array")
         self._check_count(len(images or ()))
-        return [self._image(image, n, reader, folder) for n, image in enumerate(images or ())]
+        return [self._image(image, n, reader) for n, image in enumerate(images or ())]
 
     def _check_count(self, count: int) -> None:
         if not count:
@@ -136,7 +129,7 @@ class Submission:
         if count > self._settings.max_images:
             raise InvalidRequest(f"Maximum {self._settings.max_images} images per batch")
 
-    def _image(self, image: Any, number: int, reader: BodyReader, folder: Path) -> Given:
+    def _image(self, image: Any, number: int, reader: BodyReader) -> Given:
         where = f"Image {number}"
         if not isinstance(image, dict):
             raise InvalidRequest(f"{where}: must be an object with url or base64")
@@ -154,30 +147,27 @@ class Submission:
             return Given(plain_name(name, _name_of_url(url, number)), url=checked)
         decoded = reader.long_string(data)
         if decoded is None:
-            sink = Base64File(folder / f"short-{number}", self._settings.max_image_bytes)
-            sink.feed(data.encode("utf-8", "replace"))
-            decoded = sink.close()
+            decoded = reader.short_string(data, number)
         if decoded.error:
             raise InvalidRequest(f"{where}: base64 is not valid: {decoded.error}")
         return Given(plain_name(name, f"image_{number}{_ending(decoded)}"), data=decoded)
 
-    def _store(self, given: list[Given], owns: str) -> list[NewItem]:
-        """Store the images that came as bytes, all together, and return the items of the job."""
+    def _store(self, given: list[Given], reader: BodyReader) -> tuple[list[NewItem], bool]:
+        """Store the images that came as bytes, all together; return the job's items, and whether any did."""
         items: list[NewItem] = []
-        files: list[tuple[Path, str]] = []
+        chosen: list[Decoded] = []
         found: dict[str, Any]
-        for number, image in enumerate(given):
+        for image in given:
             if image.data is None:
                 found, size = {"kind": "url", "url": image.url, "name": image.name}, 1
             elif image.data.oversize:
                 found, size = {"kind": "oversize", "bytes": image.data.size}, 1
             else:
-                key = f"{owns}/{number}"
-                files.append((image.data.path, key))
-                found, size = {"kind": "upload", "key": key, "name": image.name}, image.data.size
+                chosen.append(image.data)
+                found, size = {"kind": "upload", "key": image.data.key, "name": image.name}, image.data.size
             items.append(_item(image.name, found, size))
-        self._services.blobs.put_all(files)
-        return items
+        reader.commit(self._services.blobs.commit_all, chosen)
+        return items, bool(chosen)
 
 
 def body_limit(settings: ImagesSettings) -> int:
@@ -256,7 +246,4 @@ def _name_of_url(url: str, number: int) -> str:
 
 
 def _ending(decoded: Decoded) -> str:
-    if decoded.oversize:
-        return ""
-    with decoded.path.open("rb") as file:
-        return _ENDINGS.get(file.read(3), "")
+    return "" if decoded.oversize else _ENDINGS.get(decoded.head[:3], "")
