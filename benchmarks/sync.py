@@ -7,9 +7,9 @@ master as AAC, the dubs as AC-3. Each tool runs in a process of its own and, pee
 its own that this script makes; a peer that cannot be installed is left out, with the reason. Said for
 each pair: the error in ms, the time, the ratio to decoding both files alone, the memory.
 
-"Decoding alone" is a plain PyAV loop to 16 kHz mono, both files at once in two processes as Millrace
-does it; it is compared in seconds of the clock and in seconds of CPU, the latter being what a loaded
-machine leaves comparable. Millrace's own decoder alone, which is quicker than that loop, is said too.
+"Decoding alone" is a plain PyAV loop to 16 kHz mono, both files at once in two processes, where Millrace
+takes two threads; it is compared in seconds of the clock and in seconds of CPU, the latter being what a
+loaded machine leaves comparable. Millrace's own decoder alone, which is quicker than that loop, is said too.
 
 Peers run on the cases of ``--peer-cases``, each for ``--limit`` seconds at most; they know no drift and
 no cuts. Of their answers the sign is not held against them. An answer that is off by more than 50 ms, or
@@ -78,7 +78,7 @@ DECODE_OURS = """
 import sys
 from pathlib import Path
 from millrace.media.decode import AudioDecoder
-with AudioDecoder(Path(sys.argv[1]), rate=16000, block=10.0) as decoder:
+with AudioDecoder(Path(sys.argv[1]), rate=16000, block=10.0, fair=True) as decoder:
     for _ in decoder:
         pass
 """

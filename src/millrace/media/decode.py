@@ -19,7 +19,7 @@ import numpy as np
 from millrace.errors import BadInput
 from millrace.media import steady
 from millrace.media.conversion import FAIR, GOOD, Converter, Samples
-from millrace.media.probe import MAX_SECONDS, AudioInfo, describe, open_media
+from millrace.media.probe import MAX_SECONDS, AudioInfo, describe, open_media, probe
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
 
-__all__ = ["AudioDecoder", "Samples", "read_audio"]
+__all__ = ["AudioDecoder", "Samples", "in_bulk", "read_audio"]
 
 _HOLE = 0.1
 """Timestamps may jitter by this many seconds before a difference counts as a hole (as in FFmpeg)."""
@@ -231,7 +231,7 @@ class AudioDecoder:
     def _in_bulk(self) -> Iterator[Samples]:
         converter = self._converter(self._first)
         starts = self._first.time
-        worth = self._size >= _WORTH_BULK and self._container_name in steady.CONTAINERS
+        worth = _worth_bulk(self._size, self._container_name)
         if not worth or self._start or starts is None or not converter.plain:
             raise steady.Unsteady("it is not known to be steady, or too short to gain by it")
         silence, trim = self._gap(starts - self._origin)
@@ -321,3 +321,16 @@ def read_audio(
         if not blocks:
             raise decoder._nothing_decoded()
         return np.concatenate(blocks), decoder.rate
+
+
+def in_bulk(path: Path) -> bool:
+    """Whether all channels of this file are decoded in bulk, other threads going on, if it is steady.
+
+    Raises BadInput (``bad_audio``) if it is no readable media.
+    """
+    info = probe(path)
+    return _worth_bulk(info.bytes, info.container)
+
+
+def _worth_bulk(size: int, container: str) -> bool:
+    return size >= _WORTH_BULK and container in steady.CONTAINERS

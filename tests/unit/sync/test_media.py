@@ -196,8 +196,10 @@ def test_the_cache_keeps_to_its_limit_and_to_what_is_in_use(tmp_path):
     assert cache.shrink() == 0
 
 
-def test_large_files_are_decoded_in_two_processes_with_the_same_result(tmp_path, monkeypatch):
-    monkeypatch.setattr("millrace.workloads.sync.decoding._WORTH_A_PROCESS", 0)
+@pytest.mark.parametrize("bulk", [0, 1 << 60], ids=["in threads", "in processes"])
+def test_large_files_are_decoded_at_once_with_the_same_result(tmp_path, monkeypatch, bulk):
+    monkeypatch.setattr("millrace.media.decode._WORTH_BULK", bulk)
+    monkeypatch.setattr("millrace.workloads.sync.decoding._WORTH_ANOTHER", 0)
     sound = bed(10, 1)
     cache = RecordingCache(tmp_path / "cache", 1 << 30)
     master, dub = write(tmp_path / "m.wav", sound), write(tmp_path / "d.wav", later(sound, 1.0))

@@ -1,7 +1,8 @@
-"""Gets both recordings of a pair ready, each decoded in a process of its own where there are slots for it.
+"""Gets both recordings of a pair ready, decoded at once where there are slots for it.
 
-FFmpeg's decoders in threads of one interpreter get in each other's way (measured: five times slower),
-so the second file goes to a child process, which lives and dies with this one.
+What is decoded in bulk goes to a thread. Loops over frames in threads of one interpreter get in each other's
+way (measured: five times slower), so a file that needs one goes to a child process, which lives and dies with
+this one.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from millrace.errors import BadInput, Transient
+from millrace.media.decode import in_bulk
 from millrace.workloads.sync.recording import Recording, RecordingCache, Source, extract
 
-_WORTH_A_PROCESS = 8_000_000
+_WORTH_ANOTHER = 8_000_000
 """Bytes from which on decoding takes longer than starting a process for it."""
 
 Progress = Callable[[float], None]
@@ -36,19 +39,21 @@ def prepared(
     ``slots`` of two or more lets both be decoded at once. BadInput names the file that is at fault.
     """
     done = [0.0, 0.0]
+    telling = Lock()
 
     def report(which: int) -> Progress:
         def told(fraction: float) -> None:
-            done[which] = fraction
-            progress(sum(done) / 2)
+            with telling:
+                done[which] = fraction
+                progress(sum(done) / 2)
 
         return told
 
-    apart = slots > 1 and min(master.path.stat().st_size, dub.path.stat().st_size) > _WORTH_A_PROCESS
+    apart = slots > 1 and min(master.path.stat().st_size, dub.path.stat().st_size) > _WORTH_ANOTHER
     with ExitStack() as held:
         if apart and master.identity() != dub.identity():
             with ThreadPoolExecutor(1) as pool:
-                second = pool.submit(held.enter_context, cache.use(dub, _in_process(report(1))))
+                second = pool.submit(held.enter_context, cache.use(dub, _beside(report(1))))
                 first = _named("master", lambda: held.enter_context(cache.use(master, _here(report(0)))))
                 other = _named("dub", second.result)
         else:
@@ -67,6 +72,14 @@ def _named(which: str, get: Callable[[], Recording]) -> Recording:
 def _here(progress: Progress) -> Callable[[Source, Path], None]:
     def make(source: Source, folder: Path) -> None:
         extract(source, folder, progress)
+
+    return make
+
+
+def _beside(progress: Progress) -> Callable[[Source, Path], None]:
+    def make(source: Source, folder: Path) -> None:
+        bulk = source.channel is None and in_bulk(source.path)
+        (_here if bulk else _in_process)(progress)(source, folder)
 
     return make
 
