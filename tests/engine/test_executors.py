@@ -24,9 +24,9 @@ from millrace.engine.store import Claimed
 from millrace.engine.workload import Stage
 from tests.engine.executors import MakeExecutor, make_executor, queue_prefix  # noqa: F401 - fixtures
 from tests.engine.rig import ONE, build, stage
+from tests.processes import PATIENCE, gone, pids
 
 SLOTS = {"cpu": 2, "gpu": 0, "io": 1}
-PATIENCE = 20.0
 
 
 @dataclass
@@ -102,24 +102,6 @@ def start(tmp_path: Path, make_executor: MakeExecutor) -> Iterator[Callable[...,
 @pytest.fixture
 def bench(start: Callable[..., Bench]) -> Bench:
     return start()
-
-
-def alive(pid: int) -> bool:
-    """Whether a process is there and is not just waiting to be reaped."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
-    return status.rpartition(")")[2].split()[0] not in "ZX"
-
-
-def pids(path: Path, patience: float = PATIENCE) -> list[int]:
-    """Wait for a file with process ids."""
-    deadline = time.monotonic() + patience
-    while not (path.exists() and path.read_text()):
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    return [int(pid) for pid in path.read_text().split()]
 
 
 # -- what a call reports ----------------------------------------------------------------------------
@@ -246,14 +228,13 @@ def test_hundreds_of_calls_one_after_another(bench: Bench) -> None:
 # -- killing, and dying -----------------------------------------------------------------------------
 
 
-def test_a_killed_call_is_dead_with_its_children_before_it_is_reported(bench: Bench) -> None:
+def test_a_killed_call_is_dead_with_its_children_when_it_is_reported(bench: Bench) -> None:
     lease = bench.call({"do": "child", "path": str(bench.directory / "pids")})
     worker, child = pids(bench.directory / "pids")
     bench.executor.kill(lease, "cancelled")
     (lost,) = bench.end(lease)
     assert lost == Lost(lease, "cancelled", blame=False)
-    assert not alive(worker)
-    assert not alive(child)
+    gone([worker, child])
 
 
 def test_a_call_can_be_killed_before_it_has_begun(bench: Bench) -> None:
@@ -310,8 +291,7 @@ def test_a_call_that_exceeds_its_timeout_is_dead_with_its_children(bench: Bench)
     if not bench.executor.keeps_time:
         bench.executor.kill(lease, OVERDUE)  # as the engine does, which keeps the time then
     assert bench.end(lease)[-1] == Lost(lease, OVERDUE, blame=False)
-    assert not alive(worker)
-    assert not alive(child)
+    gone([worker, child])
     assert bench.run({"do": "echo"})[0].verdict == "succeeded"
 
 
@@ -415,10 +395,7 @@ def test_stopping_kills_everything(start: Callable[..., Bench], make_executor: M
     running = pids(bench.directory / "pids")
     workers = [worker.pid for worker in bench.executor.workers()]
     bench.executor.stop()
-    deadline = time.monotonic() + PATIENCE
-    while any(alive(pid) for pid in [*running, *workers]):
-        assert time.monotonic() < deadline, "something runs on"
-        time.sleep(0.01)
+    gone([*running, *workers])
     bench.executor.stop = lambda: None  # type: ignore[method-assign]
 
 

@@ -1,7 +1,8 @@
 """A worker process: runs stage calls one at a time, and reports over its socket.
 
 Started by an executor as ``python -m millrace.engine.worker SOCKET LIFELINE PARENT``. It dies with
-the server, whatever it is doing: by PR_SET_PDEATHSIG, and by the lifeline pipe's end of file.
+the server, whatever it is doing: by PR_SET_PDEATHSIG. What its stages have started dies too: a guard
+of the same process group kills all of it at the lifeline pipe's end of file.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import select
 import signal
 import socket
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -56,9 +56,23 @@ def die_with_parent(parent: int) -> None:
         os._exit(0)
 
 
-def _watch_lifeline(descriptor: int) -> None:
-    os.read(descriptor, 1)
-    os.killpg(os.getpgid(0), signal.SIGKILL)
+def _guard_group(lifeline: int, connection: int) -> None:
+    """Start a process that kills this one's group, itself included, once whoever holds the pipe is gone.
+
+    It is a process, not a thread: the kernel kills this one first when the server dies, and native code that
+    holds the interpreter's lock lets no thread do anything. Being of the group, it keeps the group's
+    number from being given to others meanwhile. To be called while there is one thread.
+    """
+    if os.fork():
+        os.close(lifeline)
+        return
+    try:
+        # The server must see the socket close when this worker dies, and so must whoever reads its log.
+        for descriptor in (0, 1, 2, connection):
+            os.close(descriptor)
+        os.read(lifeline, 1)
+    finally:
+        os.killpg(0, signal.SIGKILL)
 
 
 @dataclass(slots=True)
@@ -338,13 +352,13 @@ def main() -> None:
     socket_fd, lifeline, parent = (int(argument) for argument in sys.argv[1:4])
     die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _guard_group(lifeline, socket_fd)
     # Native engines print to standard output; the server's own output is not theirs.
     os.dup2(2, 1)
     logging.basicConfig(
         format="%(levelname)s %(name)s: %(message)s",
         level=os.environ.get("MILLRACE_LOG_LEVEL", "INFO").upper(),
     )
-    threading.Thread(target=_watch_lifeline, args=(lifeline,), daemon=True, name="lifeline").start()
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         Worker(socket.socket(fileno=socket_fd)).run()
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import subprocess
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from millrace.engine.context import Skip, StageContext
@@ -14,8 +17,20 @@ from millrace.sources import localise
 
 
 def first(ctx: StageContext) -> Mapping[str, Any] | Skip | None:
-    """``sleep`` seconds with progress, ``fail``, ``die``, ``skip``, copy a file, write an ``artifact``."""
+    """``sleep`` seconds with progress, ``fail``, ``die``, ``skip``, copy a file, write an ``artifact``.
+
+    ``child``: start a process, write its number and the own one into that file, and wait; ``stuck`` in
+    native code that gives no other thread of Python's a turn.
+    """
     wish = ctx.input
+    if wish.get("child"):
+        child = subprocess.Popen(["sleep", "300"])
+        written = Path(wish["child"] + ".part")
+        written.write_text(f"{os.getpid()} {child.pid}")
+        written.rename(wish["child"])
+        if wish.get("stuck"):
+            ctypes.PyDLL(None).sleep(300)
+        child.wait()
     if wish.get("die"):
         os.abort()
     if wish.get("fail"):

@@ -10,7 +10,7 @@ The contract, beyond the types:
 * A call that was submitted ends in exactly one ``Ended`` or ``Lost``, and nothing of that call is
   reported afterwards. Only then is its slot free again.
 * ``Done`` comes at most once an item. Items without one when the call is lost were not finished.
-* After ``kill`` the call's processes are dead, children included, before ``Lost`` is reported.
+* After ``kill`` none of the call's processes, children included, does anything more once ``Lost`` came.
 * A worker that dies takes only its own call with it.
 """
 
