@@ -205,3 +205,27 @@ def until(condition: Any, patience: float = 60.0, what: str = "it") -> None:
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not happen within {patience:g} s"
         time.sleep(0.05)
+
+
+def leader(cluster: LiveCluster) -> LiveServer:
+    """Wait for a server to be in charge, and return it."""
+    found: list[LiveServer] = []
+
+    def look() -> bool:
+        found[:] = [server for server in cluster.servers if leads(server)]
+        return len(found) == 1
+
+    until(look, what="one server in charge")
+    return found[0]
+
+
+def leads(server: LiveServer) -> bool:
+    """Whether a server runs and was the last to say of itself that it is in charge, or is no more."""
+    last = [line for line in server.log().splitlines() if "this server is in charge" in line]
+    return bool(last) and "in charge now" in last[-1] and server.process is not None
+
+
+def follower(cluster: LiveCluster) -> LiveServer:
+    """Return a server that is not in charge."""
+    first = leader(cluster)
+    return next(server for server in cluster.servers if server is not first)

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from tests.live import LiveServer
-from tests.live_cluster import LiveCluster, cluster_of_its_own, until
+from tests.live_cluster import LiveCluster, cluster_of_its_own, follower, leader, leads, until
 from tests.s3server import S3Account
 
 pytestmark = [pytest.mark.postgres, pytest.mark.rabbitmq, pytest.mark.timeout(300)]
@@ -35,28 +35,6 @@ def submit(server: LiveServer, *inputs: dict[str, Any], **more: Any) -> str:
     items = [{"name": f"{n}", "input": value} for n, value in enumerate(inputs)]
     answer = server.client.post("/jobs", json={"kind": "probe", "items": items, **more})
     return str(answer.raise_for_status().json()["job_id"])
-
-
-def leader(cluster: LiveCluster) -> LiveServer:
-    """The server in charge."""
-    found: list[LiveServer] = []
-
-    def look() -> bool:
-        found[:] = [server for server in cluster.servers if _led_last(server)]
-        return len(found) == 1
-
-    until(look, what="one server in charge")
-    return found[0]
-
-
-def _led_last(server: LiveServer) -> bool:
-    last = [line for line in server.log().splitlines() if "this server is in charge" in line]
-    return bool(last) and "in charge now" in last[-1] and server.process is not None
-
-
-def follower(cluster: LiveCluster) -> LiveServer:
-    first = leader(cluster)
-    return next(server for server in cluster.servers if server is not first)
 
 
 def test_any_server_takes_a_job_and_shows_it(cluster: LiveCluster) -> None:
@@ -149,7 +127,7 @@ def test_another_server_takes_over_and_what_runs_goes_on(cluster: LiveCluster) -
         what="two items under way",
     )
     first.kill()
-    until(lambda: _led_last(second), patience=30, what="a new server in charge")
+    until(lambda: leads(second), patience=30, what="a new server in charge")
     row = second.wait(job)
     assert row["state"] == "succeeded"
     for idx in (0, 1):
@@ -180,7 +158,7 @@ def test_a_part_that_cannot_start_is_told_by_every_server_and_started_when_it_ca
                 "CREATE TRIGGER refuse BEFORE INSERT OR UPDATE OR DELETE ON watches EXECUTE FUNCTION refuse()"
             )
             first.kill()
-            until(lambda: _led_last(second), what="a new server in charge")
+            until(lambda: leads(second), what="a new server in charge")
             until(lambda: "off" in second.client.get("/health").json(), what="word of what is off")
             health = second.client.get("/health")
             assert (health.status_code, health.json()["status"]) == (200, "degraded")
