@@ -233,9 +233,9 @@ def test_stage_first_ends_a_stage_before_the_next_begins(rig: Rig) -> None:
 
 def test_item_first_brings_an_item_to_its_end_while_others_wait(lone: Rig) -> None:
     log = lone.directory / "log"
-    lone.run(*[{"do": "log", "path": str(log), "takes": lone.not_sent_ahead}] * 3, kind="flow")
+    lone.run(*[{"do": "log", "path": str(log)}] * 6, kind="flow")
     order = [(idx, name) for _, idx, name, _, end in log_lines(log) if not end]
-    assert order == [(n, name) for n in range(3) for name in ("first", "second")]
+    assert order == [(n, name) for n in range(6) for name in ("first", "second")]
 
 
 def test_a_failed_item_does_not_hold_back_the_next_stage_of_the_others(rig: Rig) -> None:
@@ -304,6 +304,22 @@ def test_an_urgent_job_overtakes_a_running_one_at_the_next_item(lone: Rig) -> No
     gate.touch()
     lone.end("slow")
     assert [job for job, *_, end in log_lines(log) if end] == ["urgent"] * 2 + ["slow"] * 3
+
+
+def test_what_is_urgent_is_not_starved_by_short_items(lone: Rig) -> None:
+    log, gate = lone.directory / "log", lone.directory / "gate"
+    lone.run(*[ECHO] * 5, id="quick")
+    # In a cluster the next of these waits at the worker already, and its slots are never all free.
+    lone.submit(
+        "slow", {"do": "gate", "path": str(gate)}, *[{"do": "log", "path": str(log)}] * 30, priority=0
+    )
+    lone.running("slow")
+    lone.submit("urgent", {"do": "log", "path": str(log)}, kind="strict", priority=3)
+    gate.touch()
+    lone.end("slow")
+    order = [job for job, *_, end in log_lines(log) if end]
+    assert order.index("urgent") <= 1
+    assert len(order) == 31
 
 
 def test_a_priority_can_be_changed_while_it_waits(lone: Rig) -> None:

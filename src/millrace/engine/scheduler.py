@@ -97,6 +97,16 @@ class ActiveJob:
                     yield index
                 return
 
+    def goes_ahead(self, index: int) -> bool:
+        """Whether a stage may be sent ahead of free slots: not where an item's next stage might need them.
+
+        An item sent ahead would begin before its neighbour's next stage, which ``item_first`` forbids.
+        """
+        if self.workload.policy == "stage_first":
+            return True
+        resource = self.stage(index).resource
+        return all(stage.resource != resource for stage in self.stages[index + 1 :])
+
     def enqueue(self, index: int, number: int, size: float, wake: float = 0.0) -> None:
         """Count items (back) into a stage's queue; ``wake``: when the first of them may run."""
         load = self.loads[index]
@@ -247,45 +257,64 @@ class Scheduler:
             for resource, number in self.slots.items()
         ):
             return None
+        crowded: set[str] = set()
+        for job in self._eligible():
+            for index in job.open_stages():
+                pick = self._offer(job, index, now, crowded)
+                if pick is not None:
+                    return pick
+        return None
+
+    def _eligible(self) -> Iterator[ActiveJob]:
+        """Yield the jobs of which something may start, the most urgent first."""
         seen: dict[str, int] = defaultdict(int)
         for job in self.ordered:
             row, workload = job.row, job.workload
             if row.held or row.cancel_requested or self.paused.get(row.kind) == "paused":
                 continue
             seen[row.kind] += 1
-            if workload.max_running_jobs is not None and seen[row.kind] > workload.max_running_jobs:
-                continue
-            for index in job.open_stages():
-                pick = self._offer(job, index, now)
-                if pick is not None:
-                    return pick
-        return None
+            if workload.max_running_jobs is None or seen[row.kind] <= workload.max_running_jobs:
+                yield job
 
-    def _offer(self, job: ActiveJob, index: int, now: float) -> Pick | None:
+    def _offer(self, job: ActiveJob, index: int, now: float, crowded: set[str]) -> Pick | None:
+        """Return what of a stage may start now; ``crowded``: resources for whose slots somebody waits."""
         stage = job.stage(index)
-        load = job.loads[index]
-        free = self._free(job.row.kind, stage)
-        if free <= 0 or load.wake > now:
+        room = self._room(job, index, now)
+        if room <= 0:
             return None
-        room = load.queued
-        if index != PLAN_STAGE and job.limit is not None:
-            room = min(room, job.limit - job.running_items)
-            if room <= 0:
-                return None
+        free = self._free(job, index, ahead=stage.resource not in crowded)
+        if free <= 0:
+            # Whoever comes after this one gets free slots only: what is sent ahead of them would take
+            # its place again and again.
+            if self._limit(job.row.kind, stage) != 0:
+                crowded.add(stage.resource)
+            return None
         breaker = self.breakers.get((job.row.kind, stage.name))
         if breaker is not None and breaker.open:
-            if not breaker.allows(now):
-                return None
             return Pick(job, index, 1, 1)
         slots = 1
         if stage.max_slots > 1:
             slots = max(1, min(stage.max_slots, free // max(1, min(room, free))))
         return Pick(job, index, self._chunk(job.row.kind, stage, room, free), slots)
 
-    def _free(self, kind: str, stage: Stage) -> int:
-        """Return how many slots a call of the stage may take now, those to be sent ahead included."""
+    def _room(self, job: ActiveJob, index: int, now: float) -> int:
+        """Return how many items of a stage might start now if there were slots enough."""
+        load = job.loads[index]
+        if load.wake > now:
+            return 0
+        breaker = self.breakers.get((job.row.kind, job.stage(index).name))
+        if breaker is not None and not breaker.allows(now):
+            return 0
+        if index == PLAN_STAGE or job.limit is None:
+            return load.queued
+        return min(load.queued, job.limit - job.running_items)
+
+    def _free(self, job: ActiveJob, index: int, *, ahead: bool) -> int:
+        """Return how many slots a call of the stage may take now; ``ahead``: before they are free, too."""
+        kind, stage = job.row.kind, job.stage(index)
         pace = self.paces.get((kind, stage.name))
-        factor = 1 + self._ahead if pace is not None and pace.seconds < _SHORT_SECONDS else 1
+        short = pace is not None and pace.seconds < _SHORT_SECONDS
+        factor = 1 + self._ahead if ahead and short and job.goes_ahead(index) else 1
         free = int(self.slots.get(stage.resource, 0) * factor) - self.used[stage.resource]
         limit = self._limit(kind, stage)
         if limit is not None:

@@ -290,3 +290,59 @@ def test_what_came_due_while_a_round_was_written_is_looked_at_at_once() -> None:
     assert s.next_wake(10.05) == 10.05
     assert names(s, 1, now=10.05) == ["job1"]
     assert s.next_wake(10.06) is None
+
+
+# -- sent ahead of free slots -----------------------------------------------------------------------
+
+SHORT = Workload("short", (Stage("only", "m:a"),))
+LONG = Workload("long", (Stage("only", "m:a"),))
+MIXED = Workload("mixed", (Stage("a", "m:a"), Stage("b", "m:b", resource="io")))
+
+
+def far(**slots: int) -> Scheduler:
+    """A scheduler whose workers are far away, and which has seen that all but LONG is quick."""
+    made = Scheduler({"cpu": 2, "io": 2, "gpu": 0} | slots, ahead=1.0)
+    for workload in (SHORT, ITEM_FIRST, STAGE_FIRST, MIXED):
+        for stage in workload.stages:
+            made.learn(workload.kind, stage.name, 0.01, 1.0)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("workload", "number"), [(SHORT, 4), (STAGE_FIRST, 4), (LONG, 2), (ITEM_FIRST, 2), (MIXED, 4)]
+)
+def test_short_items_are_sent_ahead_unless_a_neighbours_next_stage_may_need_the_slot(
+    workload: Workload, number: int
+) -> None:
+    s = far()
+    add(s, 1, workload, queued=10)
+    assert len(names(s, 10)) == number
+
+
+def test_the_last_stage_of_item_first_is_sent_ahead() -> None:
+    s = far()
+    add(s, 1, ITEM_FIRST, queued=10, counts=[(1, State.QUEUED, 10, 10.0)])
+    assert len(names(s, 10)) == 4
+
+
+@pytest.mark.parametrize("urgent", [Priority.WEBHOOK, Priority.NORMAL])
+def test_what_waits_for_a_slot_is_not_starved_by_short_items_behind_it(urgent: Priority) -> None:
+    s = far()
+    add(s, 2, SHORT, queued=100)
+    assert len(names(s, 10)) == 4
+    add(s, 1, LONG, queued=1, priority=urgent)
+    for _ in range(2):
+        s.occupy("short", SHORT.stages[0], -1)
+        assert take(s) is None
+    s.occupy("short", SHORT.stages[0], -1)
+    assert names(s, 1) == ["job1"]
+    # Nobody waits any more.
+    assert names(s, 10) == ["job2"] * 2
+
+
+def test_what_no_worker_takes_holds_nobody_up() -> None:
+    made = Scheduler({"cpu": 2}, ahead=1.0, limit=lambda kind, stage: 0 if kind == "long" else None)
+    made.learn("short", "only", 0.01, 1.0)
+    add(made, 1, LONG, queued=1)
+    add(made, 2, SHORT, queued=10)
+    assert names(made, 10) == ["job2"] * 4
