@@ -9,7 +9,7 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -246,11 +246,11 @@ class DirectoryBlobs:
 
     def _flush_all(self, paths: Collection[str]) -> None:
         """Flush files and directories side by side: a disk takes many at once for the price of one."""
-        first, *others = paths or ("",)
-        abreast = [self._flushers.submit(_flush, path) for path in others]
+        queue = list(paths)
+        shares = [queue[at::_FLUSHERS] for at in range(min(_FLUSHERS, len(queue)))]
+        abreast = [self._flushers.submit(_flush_each, share) for share in shares[1:]]
         try:
-            if first:
-                _flush(first)
+            _flush_each(shares[0] if shares else ())
         finally:
             wait(abreast)
         for one in abreast:
@@ -302,6 +302,11 @@ def _make_directories(directory: str) -> list[str]:
     with suppress(FileExistsError):
         os.mkdir(directory)
     return [*touched, parent]
+
+
+def _flush_each(paths: Iterable[str]) -> None:
+    for path in paths:
+        _flush(path)
 
 
 def _flush(path: str) -> None:

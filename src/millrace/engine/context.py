@@ -18,6 +18,8 @@ from millrace.engine.model import NewItem
 
 T = TypeVar("T")
 
+_LONGEST_SUFFIX = 32
+
 
 @dataclass(frozen=True, slots=True)
 class Skip:
@@ -25,6 +27,14 @@ class Skip:
 
     reason: str
     result: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An artifact that a stage announced: where it writes it, and its media type."""
+
+    path: Path
+    media_type: str
 
 
 @dataclass(slots=True)
@@ -113,8 +123,13 @@ class StageContext:
         add: Callable[[list[NewItem]], None] = lambda items: None,
         fetch_blob: Callable[[str, Path], Path] | None = None,
         published: Mapping[str, str] | None = None,
+        outbox: Path | None = None,
     ) -> None:
-        """Hand an item to a stage. Everything but the first six has a harmless default, for tests."""
+        """Hand an item to a stage. Everything but the first six has a harmless default, for tests.
+
+        ``outbox`` is where its artifacts are written, shared with other items; by default a folder of
+        the item's own.
+        """
         self.job = job
         self.idx = idx
         self.name = name
@@ -129,8 +144,9 @@ class StageContext:
         self.site: Mapping[str, Any] = site or {}
         self.slots = slots
         self.models = models if models is not None else WarmModels()
-        self.written: dict[str, str] = {}
+        self.written: dict[str, Written] = {}
         self._workdir = workdir
+        self._outbox = outbox
         self._made = self._used = False
         self._report = report
         self._add = add
@@ -157,14 +173,26 @@ class StageContext:
     def artifact(self, name: str, media_type: str | None = None) -> Path:
         """Return the path to write an artifact to; it is published when the stage succeeds.
 
-        ``name`` must be a plain file name. The media type is guessed from it unless given.
+        ``name`` must be a plain file name; the path ends as it does, but may be called otherwise. The
+        media type is guessed from it unless given.
         """
         if not name or name in (".", "..") or "/" in name or "\0" in name:
             raise ValueError(f"an artifact's name must be a plain file name, not {name!r}")
-        self.written[name] = media_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
-        out = self.workdir / "artifacts"
-        out.mkdir(exist_ok=True)
-        return out / name
+        known = self.written.get(name)
+        path = known.path if known is not None else self._place(name)
+        guessed = media_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
+        self.written[name] = Written(path, guessed)
+        return path
+
+    def _place(self, name: str) -> Path:
+        if self._outbox is None:
+            folder = self.workdir / "artifacts"
+            folder.mkdir(exist_ok=True)
+            return folder / name
+        # One folder for many items: making and removing one for each costs as much as a small picture.
+        self._outbox.mkdir(parents=True, exist_ok=True)
+        suffix = Path(name).suffix[:_LONGEST_SUFFIX]
+        return self._outbox / f"{self.idx}.{len(self.written)}{suffix}"
 
     def local(self, key: str, name: str | None = None) -> Path:
         """Return a local path of a stored blob: an upload, or an artifact of an earlier stage.

@@ -128,8 +128,9 @@ class Outcomes:
                 self._discard(round_, report.artifacts)
             else:
                 self._record_artifacts(round_, running, item, report.artifacts)
+            seconds = report.finished_at - report.started_at
             self.scheduler.learn(
-                running.call.kind, running.call.stage.name, report.finished_at - report.started_at, item.size
+                running.call.kind, running.call.stage.name, seconds, item.size, report.staging
             )
             outcome: str = report.verdict
             if position.state is State.CANCELLED:

@@ -153,14 +153,19 @@ class Pick:
 
 @dataclass(slots=True)
 class Pace:
-    """How long one item of a stage takes, in seconds, and one unit of size: running averages."""
+    """How long items of a stage take: running averages.
 
-    seconds: float
+    work       seconds an item, without what its files took to be flushed to disk: many together take
+               hardly longer than one, so this must not make calls smaller.
+    per_size   seconds a unit of size, all in all.
+    """
+
+    work: float
     per_size: float
 
-    def learn(self, seconds: float, size: float) -> None:
+    def learn(self, seconds: float, size: float, staging: float) -> None:
         """Take one more item into account."""
-        self.seconds += _PACE_WEIGHT * (seconds - self.seconds)
+        self.work += _PACE_WEIGHT * (seconds - staging - self.work)
         self.per_size += _PACE_WEIGHT * (seconds / max(size, 1e-9) - self.per_size)
 
 
@@ -313,7 +318,7 @@ class Scheduler:
         """Return how many slots a call of the stage may take now; ``ahead``: before they are free, too."""
         kind, stage = job.row.kind, job.stage(index)
         pace = self.paces.get((kind, stage.name))
-        short = pace is not None and pace.seconds < _SHORT_SECONDS
+        short = pace is not None and pace.work < _SHORT_SECONDS
         factor = 1 + self._ahead if ahead and short and job.goes_ahead(index) else 1
         free = int(self.slots.get(stage.resource, 0) * factor) - self.used[stage.resource]
         limit = self._limit(kind, stage)
@@ -327,7 +332,7 @@ class Scheduler:
             return 1
         most = CHUNK_SECONDS[1]
         seconds = min(most, max(self._grain, _ROUNDS_A_CHUNK * self.round_seconds))
-        fits = int(seconds / max(pace.seconds, 1e-6))
+        fits = int(seconds / max(pace.work, 1e-6))
         # What is left is shared out over the free slots rather than given to one worker; but a call
         # costs something itself, so none is made for less than a few milliseconds of work.
         return max(1, min(stage.chunk, fits, room, max(-(-room // free), fits // 4)))
@@ -351,13 +356,13 @@ class Scheduler:
         """Note how long a round took until it was committed."""
         self.round_seconds += _PACE_WEIGHT * (seconds - self.round_seconds)
 
-    def learn(self, kind: str, stage: str, seconds: float, size: float) -> None:
-        """Note how long an item took."""
+    def learn(self, kind: str, stage: str, seconds: float, size: float, staging: float = 0.0) -> None:
+        """Note how long an item took, and how much of that to flush its files."""
         pace = self.paces.get((kind, stage))
         if pace is None:
-            self.paces[kind, stage] = Pace(seconds, seconds / max(size, 1e-9))
+            self.paces[kind, stage] = Pace(seconds - staging, seconds / max(size, 1e-9))
         else:
-            pace.learn(seconds, size)
+            pace.learn(seconds, size, staging)
 
     def eta(self, job: ActiveJob, now: float) -> float | None:
         """Return when the job is likely to end, from the pace of its stages; None while one is unknown.

@@ -14,6 +14,7 @@ import logging
 import os
 import resource
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -26,7 +27,7 @@ from typing import Any
 
 from millrace.engine import wire
 from millrace.engine.artifacts import ArtifactStore
-from millrace.engine.context import Skip, StageContext, WarmModels
+from millrace.engine.context import Skip, StageContext, WarmModels, Written
 from millrace.engine.model import NewItem
 from millrace.errors import StageError, TookTooLong
 
@@ -82,10 +83,11 @@ class _Attempt:
     context: StageContext
     started: float
     finished: float = 0.0
+    staging: float = 0.0
     verdict: str = "succeeded"
     results: str | None = None
     error: dict[str, Any] | None = None
-    files: list[Path] = field(default_factory=list)
+    files: list[tuple[str, Written]] = field(default_factory=list)
     staged: list[Any] = field(default_factory=list)
 
     def fail(self, error: dict[str, Any]) -> None:
@@ -103,6 +105,7 @@ class _Attempt:
             self.staged,
             self.started,
             self.finished,
+            self.staging,
         ]
 
 
@@ -158,25 +161,29 @@ class Worker:
     def _run_call(self, call: dict[str, Any]) -> None:
         self._lease = call["lease"]
         self._flushed = time.monotonic()
+        folder = self._scratch / str(self._lease)
         _limit_memory(call["memory"])
         for item in call["items"]:
-            attempt = self._run_item(call, item)
+            attempt = self._run_item(call, item, folder)
             self._ended.append(attempt)
             if time.monotonic() - self._flushed >= (self._group if attempt.files else _FLUSH_SECONDS):
-                self._flush(ended=False)
+                self._flush()
         _limit_memory(None)
-        self._flush(ended=True)
+        self._flush(over=folder)
 
-    def _flush(self, *, ended: bool) -> None:
+    def _flush(self, over: Path | None = None) -> None:
+        """Report what was run; with ``over``, the folder of the call, also that the call has ended."""
         self._stage([attempt for attempt in self._ended if attempt.files])
         for attempt in self._ended:
             attempt.context.clean()
+        if over is not None:
+            shutil.rmtree(over, ignore_errors=True)
         done = [attempt.report() for attempt in self._ended]
-        self._send(["done", self._lease, done, ended, self._models.keys()])
+        self._send(["done", self._lease, done, over is not None, self._models.keys()])
         self._ended = []
         self._flushed = time.monotonic()
 
-    def _run_item(self, call: dict[str, Any], item: dict[str, Any]) -> _Attempt:
+    def _run_item(self, call: dict[str, Any], item: dict[str, Any], folder: Path) -> _Attempt:
         idx = item["idx"]
         self._progressed, self._phase = 0.0, ""
         results = item["results"] or {}
@@ -194,7 +201,8 @@ class Worker:
             settings=self._settings.get(call["kind"], {}),
             site=self._site,
             slots=call["slots"],
-            workdir=self._scratch / f"{self._lease}-{idx}",
+            workdir=folder / str(idx),
+            outbox=folder,
             models=self._models,
             report=lambda fraction, phase: self._progress(idx, fraction, phase),
             add=self._add,
@@ -235,12 +243,13 @@ class Worker:
 
     def _stage(self, attempts: list[_Attempt]) -> None:
         """Write the files of these attempts aside, all together; they fail where that fails."""
-        files = [file for attempt in attempts for file in self._asides(attempt)]
+        asides = [self._asides(attempt) for attempt in attempts]
+        files = [file for several in asides for file in several]
         if not files:
             return
         began = time.time()
         try:
-            stored = dict(zip(files, self._artifacts.stage_all(files), strict=True))
+            stored = iter(self._artifacts.stage_all(files))
         except Exception as failure:  # noqa: BLE001 - it becomes the item's error
             for attempt in attempts:
                 attempt.fail(_failure(failure, attempt.context))
@@ -248,16 +257,16 @@ class Worker:
         seconds = time.time() - began
         self._group = min(_GROUP_SECONDS[1], max(_GROUP_SECONDS[0], _GROUP_FLUSHES * seconds))
         share = seconds / len(attempts)
-        for attempt in attempts:
+        for attempt, several in zip(attempts, asides, strict=True):
             attempt.finished += share
-            for path, key in self._asides(attempt):
-                size, digest = stored[path, key]
-                attempt.staged.append([path.name, key, size, digest, attempt.context.written[path.name]])
+            attempt.staging = share
+            for (name, written), (_, key) in zip(attempt.files, several, strict=True):
+                attempt.staged.append([name, key, *next(stored), written.media_type])
 
     def _asides(self, attempt: _Attempt) -> list[tuple[Path, str]]:
         """Return an attempt's files, each with the key under which it is staged."""
         prefix = f"staging/{self._lease}/{attempt.context.idx}"
-        return [(path, f"{prefix}.{number}") for number, path in enumerate(attempt.files)]
+        return [(written.path, f"{prefix}.{number}") for number, (_, written) in enumerate(attempt.files)]
 
     def _progress(self, idx: int, fraction: float, phase: str) -> None:
         now = time.monotonic()
@@ -272,15 +281,14 @@ class Worker:
         self._send(["items", self._lease, rows])
 
 
-def _written(context: StageContext) -> list[Path]:
+def _written(context: StageContext) -> list[tuple[str, Written]]:
     """Return the artifacts that the stage wrote; StageError where it announced one and did not."""
-    paths = [context.workdir / "artifacts" / name for name in context.written]
-    for path in paths:
-        if not path.is_file():
+    for name, written in context.written.items():
+        if not written.path.is_file():
             raise StageError(
-                f"the stage announced the artifact {path.name!r} but did not write it", code="internal_error"
+                f"the stage announced the artifact {name!r} but did not write it", code="internal_error"
             )
-    return paths
+    return list(context.written.items())
 
 
 def _failure(failure: Exception, context: StageContext) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def report_row(report: Report) -> list[Any]:
         staged = [[a.name, a.staged, a.bytes, a.sha256, a.media_type] for a in report.artifacts]
         return [
             *("done", report.idx, report.verdict, report.results, report.error, staged),
-            *(report.started_at, report.finished_at),
+            *(report.started_at, report.finished_at, report.staging),
         ]
     if isinstance(report, Ended):
         return ["ended"]
@@ -81,8 +81,8 @@ def report_of(lease: int, row: list[Any]) -> Report:
     if what == "added":
         return Added(lease, [NewItem(*item) for item in rest[0]])
     if what == "done":
-        idx, verdict, results, error, staged, started, finished = rest
-        return Done(lease, idx, verdict, results, error, [Staged(*a) for a in staged], started, finished)
+        idx, verdict, results, error, staged, *times = rest
+        return Done(lease, idx, verdict, results, error, [Staged(*a) for a in staged], *times)
     if what == "ended":
         return Ended(lease)
     if what == "lost":

@@ -73,7 +73,8 @@ class Added:
 class Done:
     """An item's stage ended by itself. ``results`` is all its results so far as JSON text, None if unchanged.
 
-    ``error`` is ``{code, message, details, retryable, backend}`` for ``failed``.
+    ``error`` is ``{code, message, details, retryable, backend}`` for ``failed``. ``staging`` is how many of
+    the seconds between start and finish its files took to be written aside, together with others'.
     """
 
     lease: int
@@ -84,6 +85,7 @@ class Done:
     artifacts: list[Staged]
     started_at: float
     finished_at: float
+    staging: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

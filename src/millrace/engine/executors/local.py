@@ -317,12 +317,12 @@ class LocalExecutor(DiesWithServer):
         if process.call is None or process.call.lease != lease:
             raise ValueError(f"a report on call {lease}, which it does not run")
         if what == "done":
-            for idx, verdict, results, error, artifacts, started, finished in message[2]:
+            for idx, verdict, results, error, artifacts, *times in message[2]:
                 staged = [
                     Staged(name, key, size, digest, media_type)
                     for name, key, size, digest, media_type in artifacts
                 ]
-                reports.append(Done(lease, idx, verdict, results, error, staged, started, finished))
+                reports.append(Done(lease, idx, verdict, results, error, staged, *times))
             process.warm = tuple(message[4])
             if message[3]:
                 process.call = None
@@ -348,10 +348,9 @@ class LocalExecutor(DiesWithServer):
             reason = process.killed or f"its worker died ({_death(process.popen.returncode)})"
             blame = process.killed is None and process.ready
             self._lost.append(Lost(process.call.lease, reason, blame))
-            for item in process.call.items:
-                leftover = self._scratch / f"{process.call.lease}-{item.idx}"
-                if leftover.exists():
-                    self._sweeper.submit(shutil.rmtree, leftover, ignore_errors=True)
+            leftover = self._scratch / str(process.call.lease)
+            if leftover.exists():
+                self._sweeper.submit(shutil.rmtree, leftover, ignore_errors=True)
 
     def wake(self) -> None:
         """Make ``poll`` return; from any thread."""
