@@ -7,12 +7,16 @@ For each size the same pictures go through five ways:
                 storing the two files as durably as the server does, their new directory included), in as
                 many processes as there are cores;
 * ``peer``      what scripts do: Pillow opens and shrinks, ExifTool (``-stay_open``) writes the fields;
-* ``write``     our writer on files in place: read, written beside, renamed; one core;
-* ``exiftool``  ExifTool ``-stay_open`` doing the same with the same fields (``-overwrite_original``).
+* ``write``     our writer on one core: to a new file, as the server does it, and in place as ``millrace
+                images tag`` does (read, written beside, renamed over the old one, which is freed);
+* ``exiftool``  ExifTool ``-stay_open`` doing the same two with the same fields (``-o``,
+                ``-overwrite_original``);
+* ``copy``      the files merely copied, and put in the place of the old ones: what no writer that keeps the
+                original safe can be faster than.
 
-It prints pictures a second and the ratios api/bare and write/exiftool, and beside them the CPU
-milliseconds that a picture cost the server with its workers, and the bare calls: they also mean something
-on a machine that does other things at the same time. ``--memory`` posts one body of a
+It prints pictures a second and the ratios api/bare, and write/exiftool, and write/copy. Beside api/bare
+stand the CPU milliseconds that a picture cost the server with its workers, and the bare calls: they also
+mean something on a machine that does other things at the same time. ``--memory`` posts one body of a
 hundred images of 10 MB instead and prints the server's memory; ``--watchers N`` lets N WebSockets watch one
 job, and prints how late the last of them heard of its end.
 
@@ -168,9 +172,10 @@ class ExifTool:
             text=True,
         )
 
-    def write(self, path: Path, tags: Tags) -> None:
-        """Write the same fields as we do."""
-        lines = ["-overwrite_original", "-codedcharacterset=utf8", "-charset", "iptc=utf8"]
+    def write(self, path: Path, tags: Tags, target: Path | None = None) -> None:
+        """Write the same fields as we do, in place or to a new file."""
+        where = ["-overwrite_original"] if target is None else ["-o", str(target)]
+        lines = [*where, "-codedcharacterset=utf8", "-charset", "iptc=utf8"]
         for name in ("XMP-dc:Title", "IPTC:ObjectName", "EXIF:XPTitle"):
             lines.append(f"-{name}={tags.title}")
         for name in ("XMP-dc:Description", "IPTC:Caption-Abstract", "EXIF:ImageDescription"):
@@ -220,14 +225,6 @@ def _file(folder: Path, name: str, data: bytes) -> Path:
     return path
 
 
-def each(count: int, work: Callable[[int], None]) -> float:
-    """Return calls a second."""
-    began = time.perf_counter()
-    for number in range(count):
-        work(number)
-    return count / (time.perf_counter() - began)
-
-
 TAGS = Tags(
     "Photograph taken near Arezzo, Italy, 22 October 2008",
     "Photograph of 4000 × 3000 pixels taken on 22 October 2008 at 16:28 near Arezzo, Tuscany, Italy.",
@@ -239,8 +236,10 @@ def measure(arguments: argparse.Namespace) -> None:
     """Print the table."""
     cores = len(os.sched_getaffinity(0))
     print(f"{cores} cores; pictures a second")
-    heads = f"{'MP':>5} {'MB':>6} {'api':>8} {'bare':>8} {'api/bare':>9} {'CPU ms':>13} {'peer':>8}"
-    print(heads + f" {'write':>9} {'exiftool':>9} ratio")
+    print(f"{'':45} {'':>8} | to a new file{'':23} | in place")
+    columns = f"{'write':>8} {'exiftool':>8} {'ratio':>6} {'/copy':>6}"
+    print(f"{'MP':>5} {'MB':>6} {'api':>8} {'bare':>8} {'api/bare':>9} {'CPU ms':>13}", end="")
+    print(f" {'peer':>8} | {columns}     | {columns}")
     for megapixels in arguments.megapixels:
         count = max(8, int(arguments.count / max(1.0, megapixels)))
         kinds = [picture(megapixels, seed) for seed in range(min(count, 12))]
@@ -251,30 +250,43 @@ def measure(arguments: argparse.Namespace) -> None:
                 through, cost = api(pictures, server)
             (folder / "bare").mkdir()
             calls, bare_cost = bare(pictures, folder / "bare", cores)
-            writing = ours(pictures, folder)
             row = f"{megapixels:5.1f} {len(pictures[0]) / 1e6:6.2f} {through:8.1f} {calls:8.1f}"
             row += f" {through / calls:9.2f} {f'{cost:.1f} : {bare_cost:.1f}':>13}"
-            if shutil.which("exiftool"):
-                loop, tool = peer(pictures, folder), exiftool(pictures, folder)
-                row += f" {loop:8.1f} {writing:9.1f} {tool:9.1f} {writing / tool:5.1f}"
-            else:
-                row += f" {'-':>8} {writing:9.1f} {'-':>9}     - (ExifTool is not installed)"
+            present = shutil.which("exiftool") is not None
+            row += f" {peer(pictures[:60], folder):8.1f}" if present else f" {'-':>8}"
+            for place in ("new file", "in place"):
+                ours, copied = (each(pictures, folder, place, way) for way in (_write, _copy))
+                tool = exiftool(pictures, folder, place) if present else float("nan")
+                row += f" | {ours:8.1f} {tool:8.1f} {ours / tool:6.1f} {ours / copied:6.2f}    "
             print(row, flush=True)
 
 
-def ours(pictures: list[bytes], folder: Path) -> float:
-    """Return pictures a second that our writer writes in place."""
-    paths = [_file(folder, f"ours-{n}", data) for n, data in enumerate(pictures)]
+Way = Callable[[Path, Path], None]
+
+
+def each(pictures: list[bytes], folder: Path, place: str, way: Way) -> float:
+    """Return pictures a second that a way of writing makes of files, one after the other."""
+    sources = [_file(folder, f"each-{n}", data) for n, data in enumerate(pictures)]
+    targets = [source.with_suffix(".out") for source in sources]
+    for target in targets:
+        target.unlink(missing_ok=True)
     _settle()
+    began = time.perf_counter()
+    for source, target in zip(sources, targets, strict=True):
+        way(source, target)
+        if place == "in place":
+            target.replace(source)
+    return len(pictures) / (time.perf_counter() - began)
 
-    def write(number: int) -> None:
-        path = paths[number]
-        aside = path.with_suffix(".tmp")
-        with aside.open("xb", buffering=0) as file:
-            write_pieces(file.fileno(), jpeg.write(path.read_bytes(), TAGS)[0])
-        aside.replace(path)
 
-    return each(len(paths), write)
+def _write(source: Path, target: Path) -> None:
+    with target.open("xb", buffering=0) as file:
+        write_pieces(file.fileno(), jpeg.write(source.read_bytes(), TAGS)[0])
+
+
+def _copy(source: Path, target: Path) -> None:
+    with target.open("xb", buffering=0) as file:
+        write_pieces(file.fileno(), [source.read_bytes()])
 
 
 def _settle() -> None:
@@ -282,14 +294,14 @@ def _settle() -> None:
     os.sync()
 
 
-def exiftool(pictures: list[bytes], folder: Path) -> float:
+def exiftool(pictures: list[bytes], folder: Path, place: str) -> float:
     """Return pictures a second that ExifTool writes."""
     tool = ExifTool()
     try:
-        paths = [_file(folder, f"tool-{n}", data) for n, data in enumerate(pictures)]
         tool.write(_file(folder, "warm", pictures[0]), TAGS)
-        _settle()
-        return each(len(paths), lambda n: tool.write(paths[n], TAGS))
+        if place == "in place":  # it replaces the file by itself
+            return each(pictures, folder, "new file", lambda source, _: tool.write(source, TAGS))
+        return each(pictures, folder, place, lambda source, target: tool.write(source, TAGS, target))
     finally:
         tool.close()
 

@@ -260,9 +260,9 @@ class Outcomes:
     def _record_artifacts(
         self, round_: Round, running: Running, item: Claimed, artifacts: list[Staged]
     ) -> None:
-        row, template = running.job.row, running.job.workload.artifact_key
+        row = running.job.row
         for artifact in artifacts:
-            key = template.format(job=row.id, idx=item.idx, uid=item.uid, name=artifact.name)
+            key = running.job.workload.key_of(row.id, item.idx, item.uid, artifact.name)
             round_.moves.append((artifact.staged, key))
             round_.artifacts.append(
                 (

@@ -18,7 +18,7 @@ from millrace.engine.model import State
 from millrace.engine.store import PLAN_STAGE, JobRow
 from millrace.engine.workload import Stage, Workload
 
-CHUNK_SECONDS = (0.02, 0.25)
+CHUNK_SECONDS = (0.06, 0.25)
 """How long a chunk of small items may take at least and at most: the grain of priorities.
 
 In between it lasts ``_ROUNDS_A_CHUNK`` rounds, so that a worker which waits for its next call while a

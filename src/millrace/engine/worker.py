@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 _FLUSH_SECONDS = 0.005
 # Results with files wait longer for others: flushing several to disk costs little more than one. They
 # wait as long as a few flushes last, within these bounds.
-_GROUP_SECONDS = (0.02, 0.25)
+_GROUP_SECONDS = (0.1, 0.25)
 _GROUP_FLUSHES = 8
 _PROGRESS_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1

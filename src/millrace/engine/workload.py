@@ -15,6 +15,8 @@ from millrace.engine.model import Job, Notification
 Policy = Literal["stage_first", "item_first"]
 Resource = Literal["cpu", "gpu", "io"]
 
+_HIDDEN_KEY = "jobs/{job}/{idx}{name}"
+
 
 @dataclass(frozen=True, slots=True)
 class Retry:
@@ -86,7 +88,9 @@ class Workload:
                       ``Job.callbacks`` gets the canonical ``job.finished``.
     writes_inputs     its stages change the files they were given, which a watched folder is not to take
                       for news.
-    artifact_key      where artifacts are kept in the store: a format of ``job, idx, uid, name``.
+    artifact_key      where artifacts are kept in the store: a format of ``job, idx, uid, name``. Those
+                      whose names begin with a dot are the server's own and lie elsewhere, many in one
+                      folder.
     """
 
     kind: str
@@ -102,6 +106,11 @@ class Workload:
     notifications: Callable[[Job], Sequence[Notification]] | None = None
     writes_inputs: bool = False
     artifact_key: str = "jobs/{job}/{idx}/{name}"
+
+    def key_of(self, job: str, idx: int, uid: str | None, name: str) -> str:
+        """Return the key under which an item's artifact is kept."""
+        template = _HIDDEN_KEY if name.startswith(".") else self.artifact_key
+        return template.format(job=job, idx=idx, uid=uid, name=name)
 
     def stage_names(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the names of the stages that a job with these options goes through."""
