@@ -26,6 +26,8 @@ round is flushed to disk does so for a small part of its time.
 """
 
 _ROUNDS_A_CHUNK = 16
+_LEAST_SECONDS = 0.015
+"""A call costs something itself: none is made for less work than this while more is queued."""
 
 _PACE_WEIGHT = 0.2
 _SHORT_SECONDS = 0.25
@@ -333,9 +335,9 @@ class Scheduler:
         most = CHUNK_SECONDS[1]
         seconds = min(most, max(self._grain, _ROUNDS_A_CHUNK * self.round_seconds))
         fits = int(seconds / max(pace.work, 1e-6))
-        # What is left is shared out over the free slots rather than given to one worker; but a call
-        # costs something itself, so none is made for less than a few milliseconds of work.
-        return max(1, min(stage.chunk, fits, room, max(-(-room // free), fits // 4)))
+        least = int(_LEAST_SECONDS / max(pace.work, 1e-6))
+        # What is left is shared out over the free slots rather than given to one worker.
+        return max(1, min(stage.chunk, fits, room, max(-(-room // free), least)))
 
     def taken(self, pick: Pick, number: int) -> None:
         """Note what was claimed of a pick."""
