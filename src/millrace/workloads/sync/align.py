@@ -29,6 +29,12 @@ STRETCHES: dict[float, str] = {
 }
 """The usual ratios of the dub's duration to the master's, and what causes each."""
 
+_ROOM = 1.03
+"""How much longer transforms are than they must be: so those of the master do for the other speeds too."""
+
+_SAMPLED = 30_000
+"""Lags from which what is usual is known well enough."""
+
 TRUSTED_PEAK = 9.0
 """Deviations a correlation peak must stand out by. Unrelated recordings stay below 5."""
 
@@ -121,35 +127,39 @@ class Searcher:
         wanted = (
             min(shorter * 0.9, max(3.0 * self.rate, shorter * 0.1)) if least is None else least * self.rate
         )
-        lags = np.arange(-(n - 1), k)
-        overlap = np.minimum(n, k - lags) - np.maximum(0, -lags)
-        usable = overlap >= max(4, wanted)
-        if not usable.any():
+        enough = max(4, int(np.ceil(wanted)))
+        if shorter < enough:
             return None
-        total = self._products(other)
-        lags, overlap = lags[usable], overlap[usable]
-        total = total[usable]
-        own = _between(self._energy, np.maximum(0, -lags), overlap)
-        others = _between(_cumulated(other), np.maximum(0, lags), overlap)
-        energy = np.sqrt(own * others)
-        enough = energy > 1e-3 * max(1e-9, float(energy.max()))
-        similarity = np.where(enough, total / np.maximum(energy, 1e-9), 0.0).astype(np.float32)
-        raw = similarity * np.sqrt(overlap)
-        middle = float(np.median(raw))
-        deviation = 1.4826 * float(np.median(np.abs(raw - middle)))
+        # The overlap grows with the lag up to the shorter length, and shrinks again.
+        lags = np.arange(enough - n, k - enough + 1)
+        total = self._products(other)[enough - 1 : n + k - enough]
+        start, end = np.maximum(0, -lags), np.minimum(n, k - lags)
+        own = self._energy.take(end) - self._energy.take(start)
+        cumulated = _cumulated(other)
+        others = cumulated.take(end + lags) - cumulated.take(start + lags)
+        energy = np.sqrt(own * others, dtype=np.float32)
+        floor = np.float32(max(1e-9, 1e-3 * float(energy.max())))
+        similarity = np.where(energy > floor, total, np.float32(0.0)) / np.maximum(energy, floor)
+        raw = similarity * np.sqrt(end - start, dtype=np.float32)
+        sampled = raw[:: max(1, len(raw) // _SAMPLED)]
+        middle = np.median(sampled)
+        deviation = 1.4826 * float(np.median(np.abs(sampled - middle)))
         if deviation <= 0:
             return None
-        return lags, ((raw - middle) / deviation).astype(np.float32), similarity
+        raw -= middle
+        raw /= np.float32(deviation)
+        return lags, raw, similarity
 
     def _products(self, other: Array) -> Array:
         """Return the sum of products at each lag from ``1 - frames`` to ``len(other) - 1``."""
         if 8 * other.shape[1] < self.frames:
             return self._short_products(other)
-        size = fast_length(self.frames + other.shape[1] - 1)
-        if size != self._size:
-            self._size, self._spectra = size, []
-            if len(self.master) * size * 4 <= self._KEPT:
-                self._spectra = [np.conj(np.fft.rfft(band, size)) for band in self.master]
+        least = self.frames + other.shape[1] - 1
+        if not least <= self._size <= 1.2 * least:
+            self._size, self._spectra = fast_length(round(least * _ROOM)), []
+            if len(self.master) * self._size * 4 <= self._KEPT:
+                self._spectra = [np.conj(np.fft.rfft(band, self._size)) for band in self.master]
+        size = self._size
         total = np.zeros(size // 2 + 1, np.complex64)
         for number, band in enumerate(other):
             mine = self._spectra[number] if self._spectra else np.conj(np.fft.rfft(self.master[number], size))
@@ -217,13 +227,6 @@ def _cumulated(features: Array) -> NDArray[np.float64]:
     for band in features:
         power += band * band
     return np.concatenate([[0.0], np.cumsum(power, dtype=np.float64)])
-
-
-def _between(
-    energy: NDArray[np.float64], start: NDArray[np.int64], count: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    between: NDArray[np.float64] = energy[start + count] - energy[start]
-    return between
 
 
 def _vertex(values: Array, at: int) -> float:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from millrace.workloads.sync.features import Array
 from millrace.workloads.sync.recording import Recording
 from millrace.workloads.sync.refine import (
     TRUSTED_CHUNK,
@@ -18,6 +19,7 @@ from millrace.workloads.sync.refine import (
     Line,
     feature_chunk,
     fit_line,
+    liveliest,
     measure_chunk,
     places,
 )
@@ -55,6 +57,17 @@ class Pair:
     dub: Recording
     lines: list[Line] = field(default_factory=list)
     voted: dict[float, Several | None] = field(default_factory=dict)
+    drawn: dict[Recording, Array] = field(default_factory=dict)
+    drawn_as: tuple[str, int] = ("", 0)
+
+    def features(self, recording: Recording, name: str, pool: int) -> Array:
+        """Return the named feature of one of the two (see ``Recording.features``); the last name is kept."""
+        if self.drawn_as != (name, pool):
+            self.drawn.clear()
+            self.drawn_as = name, pool
+        if recording not in self.drawn:
+            self.drawn[recording] = recording.features(name, pool)
+        return self.drawn[recording]
 
     def overlap(self, delay: float, stretch: float) -> tuple[float, float]:
         """Return from when to when (master seconds) both are there."""
@@ -122,22 +135,25 @@ def by_phase(
 ) -> Line | None:
     """Measure excerpts by GCC-PHAT: around the expected place, then along the line found, until it stays.
 
-    Where a third of them say nothing at all the rest is not asked.
+    Of a third of them half must agree, or one stand out, for the rest to be asked.
     """
     if high - low < 0.5:
         return None
     seconds = _chunk_seconds(high - low, seconds)
-    at = places(pair.master, low, high, count, seconds)
+    stretches = places(low, high, count, seconds)
+    first = liveliest(pair.master, stretches[::3], seconds)
 
     def measure(at: list[float], delay: float, stretch: float, reach: float) -> list[Chunk]:
         return [measure_chunk(pair.master, pair.dub, t, seconds, delay, stretch, reach) for t in at]
 
-    chunks = measure(at[::3], delay, stretch, reach)
+    chunks = measure(first, delay, stretch, reach)
     line = fit_line(chunks, stretch, tolerance=_LOOSE, freedom=_FREEDOM)
-    hopeless = line is None or sum(line.inliers) < 3
+    hopeless = line is None or sum(line.inliers) < max(3, ENOUGH * len(chunks))
     if len(chunks) >= 4 and hopeless and all(chunk.z < TRUSTED_CHUNK for chunk in chunks):
         return None
-    chunks += measure([t for n, t in enumerate(at) if n % 3], delay, stretch, reach)
+    rest = liveliest(pair.master, [each for n, each in enumerate(stretches) if n % 3], seconds)
+    at = sorted(first + rest)
+    chunks += measure(rest, delay, stretch, reach)
     chunks.sort(key=lambda chunk: chunk.at)
     line = fit_line(chunks, stretch, tolerance=_LOOSE, freedom=_FREEDOM)
     if line is None or sum(line.inliers) < min(2, len(at)):
@@ -180,7 +196,7 @@ def by_features(
     seconds = _chunk_seconds(high - low, _LONG_CHUNK_SECONDS)
     chunks = [
         feature_chunk(pair.master, pair.dub, at, seconds, delay, stretch, reach)
-        for at in places(pair.master, low, high, _CHUNKS, seconds)
+        for at in liveliest(pair.master, places(low, high, _CHUNKS, seconds), seconds)
     ]
     found = [chunk for chunk in chunks if chunk is not None and chunk.z > 3.0]
     if len(found) < 4:

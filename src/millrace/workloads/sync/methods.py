@@ -99,13 +99,13 @@ def build(
     rounds: list[list[Method]] = [[], [], []]
     for name in dict.fromkeys(names):
         if name == "auto":
-            rounds[0].append(_dsp("mfcc", longest))
-            rounds[1].append(_dsp("onset", longest))
-            rounds[2] += [_dsp("spectral", longest), _dsp("correlation", longest)]
+            rounds[0].append(_dsp(pair, "mfcc", longest))
+            rounds[1].append(_dsp(pair, "onset", longest))
+            rounds[2] += [_dsp(pair, "spectral", longest), _dsp(pair, "correlation", longest)]
         elif name == "ai":
             rounds[0].append(_ai(ai_model or DEFAULT_MODEL, pair, places, models, longest))
         else:
-            rounds[0].append(_dsp(name, longest))
+            rounds[0].append(_dsp(pair, name, longest))
     seen: set[str] = set()
     once: list[list[Method]] = []
     for each in rounds:
@@ -115,14 +115,14 @@ def build(
     return once
 
 
-def _dsp(name: str, pool: int, label: str | None = None, feature: str | None = None) -> Method:
+def _dsp(pair: Pair, name: str, pool: int, label: str | None = None, feature: str | None = None) -> Method:
     from millrace.workloads.sync.analysis import Method
     from millrace.workloads.sync.features import FRAME_RATE
 
     return Method(
         name,
         label or LABELS[name],
-        lambda recording: (recording.features(feature or name, pool), FRAME_RATE / pool),
+        lambda recording: (pair.features(recording, feature or name, pool), FRAME_RATE / pool),
     )
 
 
@@ -132,7 +132,7 @@ def _ai(model: str, pair: Pair, places: ModelPlaces, models: Any, pool: int) -> 
         raise BadInput(f"the AI model {model} is not available: {missing}", code="model_unavailable")
     label = MODEL_LABELS[model]
     if model == "spectral":
-        return _dsp("ai", pool, label, "embedding")
+        return _dsp(pair, "ai", pool, label, "embedding")
     from millrace.workloads.sync import neural
     from millrace.workloads.sync.analysis import Method
 
@@ -144,4 +144,4 @@ def _ai(model: str, pair: Pair, places: ModelPlaces, models: Any, pool: int) -> 
     )
     if max(pair.master.seconds, pair.dub.seconds) <= neural.WHOLE_SECONDS:
         return Method("ai", label, encoder.features)
-    return Method("ai", label, _dsp("ai", pool, label, "embedding").features, encoder.check)
+    return Method("ai", label, _dsp(pair, "ai", pool, label, "embedding").features, encoder.check)

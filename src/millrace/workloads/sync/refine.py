@@ -223,20 +223,29 @@ def _least_squares(
     return slope, float(delay.mean() - slope * middle)
 
 
-def places(master: Recording, low: float, high: float, count: int, seconds: float) -> list[float]:
-    """Return up to ``count`` master times between ``low`` and ``high``: the liveliest of each stretch.
+Starts = NDArray[np.float64]
+"""Where, in seconds of the master, an excerpt of a stretch may start."""
 
-    Silence and steady tones are passed over: a chunk there would say nothing.
-    """
+
+def places(low: float, high: float, count: int, seconds: float) -> list[Starts]:
+    """Return up to ``count`` stretches between the master times ``low`` and ``high``, in order."""
     span = high - low
     seconds = min(seconds, span)
     count = max(1, min(count, int(span / max(seconds / 2, 0.25))))
     edges = np.linspace(low, high - seconds, count + 1) if count > 1 else np.array([low, high - seconds])
+    return [
+        np.linspace(left, right, 3) if right - left > seconds / 2 else np.array([(left + right) / 2])
+        for left, right in pairwise(edges)
+    ]
+
+
+def liveliest(master: Recording, stretches: Sequence[Starts], seconds: float) -> list[float]:
+    """Return the middle of the liveliest excerpt of each stretch, as master times.
+
+    Silence and steady tones are passed over: a chunk there would say nothing.
+    """
     chosen = []
-    for left, right in pairwise(edges):
-        options = (
-            np.linspace(left, right, 3) if right - left > seconds / 2 else np.array([(left + right) / 2])
-        )
+    for options in stretches:
         lively = [_liveliness(master, start, seconds) for start in options]
         best = int(np.argmax(lively))
         if lively[best] > 0:
