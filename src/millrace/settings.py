@@ -355,6 +355,8 @@ class Settings(Section):
     @classmethod
     def _known_database(cls, url: str) -> str:
         # Most commands never open a database, and SQLAlchemy takes as long to import as they to run.
+        if url.startswith("sqlite:///"):
+            return url
         from sqlalchemy.engine import make_url
         from sqlalchemy.exc import ArgumentError
 

@@ -12,12 +12,14 @@ import stat
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from millrace import fetch
 from millrace.engine.context import StageContext
 from millrace.errors import BadInput, InvalidRequest, NotFound
+
+if TYPE_CHECKING:
+    from millrace.fetch import FetchPolicy
 
 FetchProgress = Callable[[int, int | None], None]
 
@@ -30,13 +32,13 @@ def path_reference(path: str, roots: Iterable[Path | str]) -> dict[str, Any]:
     return {"kind": "path", "path": str(allowed_path(path, roots))}
 
 
-def url_reference(
-    url: str, policy: fetch.FetchPolicy | None = None, name: str | None = None
-) -> dict[str, Any]:
+def url_reference(url: str, policy: FetchPolicy | None = None, name: str | None = None) -> dict[str, Any]:
     """Return the reference of a URL given by a caller; InvalidRequest where its form is not allowed.
 
     Nothing is looked up or fetched here: the job does that.
     """
+    from millrace import fetch
+
     try:
         target = fetch.parse(url, policy or fetch.FetchPolicy())
     except BadInput as error:
@@ -107,6 +109,9 @@ def _localise(ctx: StageContext, reference: Mapping[str, Any], progress: FetchPr
     if kind == "upload":
         return _named(uploaded(ctx, reference), folder / name)
     if kind == "url":
+        # Names and paths are all that most need of this module, and HTTP takes long to import.
+        from millrace import fetch
+
         policy = fetch.FetchPolicy.of(ctx.site.get("fetch", {}))
         return fetch.fetch(str(reference["url"]), folder / name, policy, progress=progress).path
     raise BadInput(f"an input of kind {kind!r} is not known", code="bad_input")

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from millrace.workloads.sync import methods
-from millrace.workloads.sync.analysis import Pair, analyse
+from millrace.workloads.sync.analysis import Pair
+from millrace.workloads.sync.pipeline import compare
 from millrace.workloads.sync.recording import Source, extract
 
 RATE = 16000
@@ -69,8 +70,7 @@ def recorded(folder: Path, name: str, sound: np.ndarray, rate: int = RATE):
     return extract(Source(write(folder / f"{name}.wav", sound, rate)), home)
 
 
-def compared(master, dub, *names: str, tolerance: float = 0.02):
+def compared(master, dub, *names: str, tolerance: float = 0.02, slots: int = 1):
     """The analysis of two recordings by the named methods (default: auto)."""
-    pair = Pair(master, dub)
     places = methods.ModelPlaces(Path("/nowhere"), Path("/nowhere"))
-    return analyse(pair, methods.build(names or ("auto",), None, pair, places, None), tolerance)
+    return compare(Pair(master, dub), names or ("auto",), None, places, None, tolerance, slots=slots)

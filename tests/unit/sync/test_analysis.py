@@ -87,6 +87,23 @@ def test_a_cut_makes_two_segments(master, sound, tmp_path):
     assert second.offset == pytest.approx(12, abs=1e-4)
 
 
+def test_two_threads_find_what_one_finds(master, sound, tmp_path):
+    dubs = {
+        "late": later(sound, 7.25),
+        "drifting": stretched(sound, 1.004),
+        "cut": np.concatenate([sound[: 30 * RATE], sound[42 * RATE :]]),
+        "unrelated": bed(SECONDS, 2),
+    }
+    for name, dub in dubs.items():
+        other = recorded(tmp_path, name, dub)
+        alone, together = (compared(master, other, slots=slots).as_dict() for slots in (1, 2))
+        for found in (alone, together):
+            del found["timings_seconds"]
+            for method in found["methods"]:
+                del method["seconds"]
+        assert together == alone, name
+
+
 def test_added_material_makes_two_segments(master, sound, tmp_path):
     dub = np.concatenate([sound[: 25 * RATE], bed(8, 77), sound[25 * RATE :]])
     first, second = compared(master, recorded(tmp_path, "dub", dub)).chosen.segments

@@ -7,6 +7,7 @@ is for the refinement, see ``refine.py``.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +77,7 @@ def fast_length(least: int) -> int:
 class Searcher:
     """Looks for other features in those of the master, ``(bands, frames)`` at ``rate`` frames a second.
 
-    Transforms of the master are kept only while that takes little memory.
+    Transforms of the master are kept only while that takes little memory. Several threads may look at once.
     """
 
     _KEPT = 150_000_000
@@ -86,10 +87,8 @@ class Searcher:
         self.rate = rate
         self.frames = master.shape[1]
         self._energy = _cumulated(master)
-        self._size = 0
-        self._spectra: list[NDArray[np.complex64]] = []
-        self._blocks: list[NDArray[Any]] = []
-        self._blocks_of = (0, 0)
+        self._kept: tuple[int, list[NDArray[np.complex64]]] = (0, [])
+        self._blocks: tuple[int, list[NDArray[Any]]] = (0, [])
 
     def find(self, dub: Array, stretch: float = 1.0, least: float | None = None) -> Peak | None:
         """Return the best delay of ``dub`` (stretched by ``stretch``), or None if there is nothing to see.
@@ -154,36 +153,42 @@ class Searcher:
         """Return the sum of products at each lag from ``1 - frames`` to ``len(other) - 1``."""
         if 8 * other.shape[1] < self.frames:
             return self._short_products(other)
-        least = self.frames + other.shape[1] - 1
-        if not least <= self._size <= 1.2 * least:
-            self._size, self._spectra = fast_length(round(least * _ROOM)), []
-            if len(self.master) * self._size * 4 <= self._KEPT:
-                self._spectra = [np.conj(np.fft.rfft(band, self._size)) for band in self.master]
-        size = self._size
+        size, spectra = self._spectra(self.frames + other.shape[1] - 1)
         total = np.zeros(size // 2 + 1, np.complex64)
         for number, band in enumerate(other):
-            mine = self._spectra[number] if self._spectra else np.conj(np.fft.rfft(self.master[number], size))
+            mine = spectra[number] if spectra else np.conj(np.fft.rfft(self.master[number], size))
             total += mine * np.fft.rfft(band, size)
         product: Array = np.fft.irfft(total, size).astype(np.float32, copy=False)
         if self.frames == 1:
             return product[: other.shape[1]]
         return np.concatenate([product[size - (self.frames - 1) :], product[: other.shape[1]]])
 
+    def _spectra(self, least: int) -> tuple[int, list[NDArray[np.complex64]]]:
+        """Return a size that suffices, and the master's transforms of it; none where they were too large."""
+        size, spectra = self._kept
+        if not least <= size <= 1.2 * least:
+            size, spectra = fast_length(round(least * _ROOM)), []
+            if len(self.master) * size * 4 <= self._KEPT:
+                spectra = [np.conj(np.fft.rfft(band, size)) for band in self.master]
+            self._kept = size, spectra
+        return size, spectra
+
     def _short_products(self, other: Array) -> Array:
         """Like ``_products`` for a short window, in overlapping blocks of the master (overlap-save)."""
         count = other.shape[1]
         size = fast_length(4 * count)
         step = size - count + 1
-        if (size, step) != self._blocks_of:
-            blocks = -(-(self.frames + count - 1) // step)
-            padded = np.zeros((len(self.master), (blocks - 1) * step + size), np.float32)
+        kept, blocks = self._blocks
+        if kept != count:
+            number = -(-(self.frames + count - 1) // step)
+            padded = np.zeros((len(self.master), (number - 1) * step + size), np.float32)
             padded[:, count - 1 : count - 1 + self.frames] = self.master
             windows = sliding_window_view(padded, size, axis=1)[:, ::step]
-            self._blocks = [np.fft.rfft(band, axis=1) for band in windows]
-            self._blocks_of = (size, step)
-        total = np.zeros_like(self._blocks[0])
-        for blocks, band in zip(self._blocks, other, strict=True):
-            total += blocks * np.conj(np.fft.rfft(band, size))
+            blocks = [np.fft.rfft(band, axis=1) for band in windows]
+            self._blocks = count, blocks
+        total = np.zeros_like(blocks[0])
+        for block, band in zip(blocks, other, strict=True):
+            total += block * np.conj(np.fft.rfft(band, size))
         products = np.fft.irfft(total, size, axis=1)[:, :step].ravel()[: self.frames + count - 1]
         return products[::-1].astype(np.float32, copy=False)
 
@@ -201,16 +206,19 @@ def warp(features: Array, stretch: float) -> Array:
     return warped
 
 
-def find_speed(searcher: Searcher, dub: Array) -> Peak | None:
+Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+"""What applies a function to each of some things, like ``map``, maybe several at once."""
+
+
+def find_speed(searcher: Searcher, dub: Array, each: Each = map) -> Peak | None:
     """Return the best peak over the usual speeds; the same speed is taken at once if it is beyond doubt."""
     best = searcher.find(dub)
     if best is not None and best.z > 4 * TRUSTED_PEAK:
         return best
-    for stretch in STRETCHES:
-        if stretch != 1.0:
-            peak = searcher.find(dub, stretch)
-            if peak is not None and (best is None or peak.z > best.z * 1.05):
-                best = peak
+    others = [stretch for stretch in STRETCHES if stretch != 1.0]
+    for peak in each(lambda stretch: searcher.find(dub, stretch), others):
+        if peak is not None and (best is None or peak.z > best.z * 1.05):
+            best = peak
     return best
 
 

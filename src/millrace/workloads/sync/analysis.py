@@ -48,11 +48,10 @@ def coarse_pool(recording: Recording) -> int:
 def locate(pair: Pair, method: Method) -> Answer:
     """Return what one method finds."""
     began = time.perf_counter()
-    master, rate = method.features(pair.master)
-    dub, other_rate = method.features(pair.dub)
+    (master, rate), (dub, other_rate) = pair.each(method.features, (pair.master, pair.dub))
     if rate != other_rate:
         raise ValueError("a method's features must have one rate for both recordings")
-    peak = find_speed(Searcher(master, rate), dub)
+    peak = find_speed(Searcher(master, rate), dub, pair.each)
     segments, points = _segments(pair, peak, reach=max(0.5, 1.5 / rate))
     answer = Answer(method.name, method.label)
     if peak is not None:

@@ -209,10 +209,8 @@ def _compared(order: _Order) -> Iterator[_Found]:
     master, dub = source_of(order.master, given, "master"), source_of(order.dub, given, "dub")
     with tempfile.TemporaryDirectory(prefix="millrace-sync-") as folder:
         cache = RecordingCache(Path(folder) / "cache", section.cache_bytes)
-        with prepared(cache, master, dub, slots=available_cores(), progress=_bar("decode")) as (
-            first,
-            second,
-        ):
+        slots = available_cores()
+        with prepared(cache, master, dub, slots=slots, progress=_bar("decode")) as (first, second):
             found = analysed(
                 Pair(first, second),
                 pair.methods,
@@ -220,6 +218,7 @@ def _compared(order: _Order) -> Iterator[_Found]:
                 places,
                 _Models(),
                 section.tolerance_ms / 1000,
+                slots=slots,
             )
             yield _Found(found, first, dub, Path(folder))
 

@@ -54,8 +54,8 @@ def by_votes(pair: Pair, stretch: float) -> Several | None:
 
 def _vote(pair: Pair, stretch: float) -> Several | None:
     pool = voting_pool(pair)
-    master, dub = (pair.features(recording, "mfcc", pool) for recording in (pair.master, pair.dub))
-    booth = vote.Booth(master, dub, FRAME_RATE / pool)
+    master, dub = pair.each(lambda one: pair.features(one, "mfcc", pool), (pair.master, pair.dub))
+    booth = vote.Booth(master, dub, FRAME_RATE / pool, pair.each)
     plain = _elected(pair, booth, stretch)
     if plain is not None and plain[2] >= _PLAIN:
         return plain

@@ -5,9 +5,11 @@ Knows nothing of cuts; see ``cuts.py`` for what one line does not explain.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from math import comb
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -27,6 +29,9 @@ from millrace.workloads.sync.result import Segment
 
 if TYPE_CHECKING:
     from millrace.workloads.sync.cuts import Several
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 ENOUGH = 0.5
 """The share of the excerpts that must agree."""
@@ -51,10 +56,14 @@ Points = tuple[tuple[float, float, bool], ...]
 
 @dataclass(slots=True)
 class Pair:
-    """A master and a dub under analysis; keeps what several methods share."""
+    """A master and a dub under analysis; keeps what several methods share.
+
+    ``pool`` runs at once what is done by pieces.
+    """
 
     master: Recording
     dub: Recording
+    pool: Executor | None = None
     lines: list[Line] = field(default_factory=list)
     voted: dict[float, Several | None] = field(default_factory=dict)
     drawn: dict[Recording, Array] = field(default_factory=dict)
@@ -68,6 +77,10 @@ class Pair:
         if recording not in self.drawn:
             self.drawn[recording] = recording.features(name, pool)
         return self.drawn[recording]
+
+    def each(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        """Return what the function makes of each item; it must not call this in turn."""
+        return list(map(function, items) if self.pool is None else self.pool.map(function, items))
 
     def overlap(self, delay: float, stretch: float) -> tuple[float, float]:
         """Return from when to when (master seconds) both are there."""
@@ -144,7 +157,9 @@ def by_phase(
     first = liveliest(pair.master, stretches[::3], seconds)
 
     def measure(at: list[float], delay: float, stretch: float, reach: float) -> list[Chunk]:
-        return [measure_chunk(pair.master, pair.dub, t, seconds, delay, stretch, reach) for t in at]
+        return pair.each(
+            lambda t: measure_chunk(pair.master, pair.dub, t, seconds, delay, stretch, reach), at
+        )
 
     chunks = measure(first, delay, stretch, reach)
     line = fit_line(chunks, stretch, tolerance=_LOOSE, freedom=_FREEDOM)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +49,7 @@ def analyse_pair(ctx: StageContext) -> Mapping[str, Any]:
             ctx,
             tolerance,
             lambda fraction, phase: ctx.progress(_DECODED + (_ALIGNED - _DECODED) * fraction, phase),
+            ctx.slots,
         )
         plot.draw(analysis, ctx.artifact(PLOT))
         result = analysis.as_dict()
@@ -63,10 +67,16 @@ def compare(
     models: Any,
     tolerance: float,
     progress: Report = lambda fraction, phase: None,
+    slots: int = 1,
 ) -> Analysis:
-    """Analyse a pair with the named methods; ``models.model(key, load, close)`` keeps models loaded."""
-    rounds = methods.build(names, ai_model, pair, places, models)
-    return analyse(pair, rounds, tolerance, progress)
+    """Analyse a pair with the named methods; ``models.model(key, load, close)`` keeps models loaded.
+
+    ``slots`` says how many threads may work on it.
+    """
+    with ExitStack() as held:
+        if slots > 1:
+            pair = replace(pair, pool=held.enter_context(ThreadPoolExecutor(slots)))
+        return analyse(pair, methods.build(names, ai_model, pair, places, models), tolerance, progress)
 
 
 def source_of(path: Path, given: Mapping[str, Any], side: str) -> Source:

@@ -6,11 +6,12 @@ Recovers unlisted drift (the votes lie on a slanted line) and finds cuts (they l
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 
-from millrace.workloads.sync.align import Searcher, warp
+from millrace.workloads.sync.align import Each, Searcher, warp
 from millrace.workloads.sync.features import Array
 
 _WINDOW = 40.0
@@ -56,10 +57,12 @@ class Piece:
 class Booth:
     """Where the windows of a dub vote for their places in the master.
 
-    ``master`` and ``dub`` are features, ``(bands, frames)`` at ``rate`` frames a second.
+    ``master`` and ``dub`` are features, ``(bands, frames)`` at ``rate`` frames a second; ``each`` is like
+    ``map`` and may ask several windows at once.
     """
 
-    def __init__(self, master: Array, dub: Array, rate: float) -> None:
+    def __init__(self, master: Array, dub: Array, rate: float, each: Each = map) -> None:
+        self._each = each
         self._dub = dub
         self._rate = rate
         self._searcher = Searcher(master, rate)
@@ -70,17 +73,19 @@ class Booth:
 
     def collect(self, stretch: float = 1.0) -> list[list[Vote]]:
         """Return, for each window along the dub, the places in the master that it may come from."""
-        return [self._votes(window, stretch) for window in self._windows(self._count)]
+        return list(self._each(lambda window: self._votes(window, stretch), self._windows(self._count)))
 
     def likely_speed(self, stretch: float = 1.0) -> float | None:
         """Return the speed around ``stretch`` at which some windows stand out most; None if none do."""
         windows = self._windows(min(self._count, _TRIED))
         heights = []
         for speed in stretch * (1 + _GRID):
-            best = [max((vote.z for vote in self._votes(window, speed)), default=0.0) for window in windows]
-            heights.append(sum(max(0.0, z - _WEAK) for z in best))
+            heights.append(sum(self._each(partial(self._height, stretch=speed), windows)))
         top = int(np.argmax(heights))
         return float(stretch * (1 + _GRID[top])) if heights[top] > 0 else None
+
+    def _height(self, window: int, stretch: float) -> float:
+        return max((vote.z - _WEAK for vote in self._votes(window, stretch)), default=0.0)
 
     def _windows(self, count: int) -> list[int]:
         return [int(start) for start in np.linspace(0, max(0, self._dub.shape[1] - self._size), count)]

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from millrace import sources
 from millrace.engine.model import NewItem, NewJob
 from millrace.errors import InvalidRequest
-from millrace.fetch import FetchPolicy
 from millrace.workloads.transcripts.settings import DEFAULT_SEGMENT_MS, DEFAULT_SILENCE_MS
 
 if TYPE_CHECKING:
+    from millrace.fetch import FetchPolicy
     from millrace.settings import Settings
 
 MAX_ITEMS = 10
