@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from millrace.blobs import Blobs
 from millrace.blobs import open_store as open_blobs
-from millrace.engine.engine import Engine
+from millrace.engine.engine import Engine, Wire
 from millrace.engine.sql import SqlStore
 from millrace.engine.workload import Retry, Stage, Workload
 from tests.engine.executors import ROOT, MakeExecutor, make_local
@@ -39,15 +40,17 @@ def build(
     slots: Mapping[str, int] | None = None,
     make: MakeExecutor = make_local,
     clock: Callable[[], float] = time.time,
+    blobs: Blobs | None = None,
+    connect: Callable[[], Wire] | None = None,
     **executor: Any,
 ) -> Engine:
-    """Return an engine on that directory, not yet started."""
+    """Return an engine on that directory, not yet started; ``connect`` is to the servers beside it."""
     # Workers import the test stages by name, from the project's root.
     if str(ROOT) not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
     store = SqlStore(url or f"sqlite:///{directory / 'millrace.db'}")
-    blobs = open_blobs({"root": str(directory / "blobs")})
+    blobs = blobs or open_blobs({"root": str(directory / "blobs")})
     chosen = make(directory, blobs.descriptor(), slots or {"cpu": 2, "gpu": 0, "io": 2}, **executor)
-    return Engine(store, chosen, blobs, workloads, clock=clock)
+    return Engine(store, chosen, blobs, workloads, connect=connect, clock=clock)

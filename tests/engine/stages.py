@@ -38,6 +38,11 @@ def act(ctx: StageContext) -> Mapping[str, Any] | Skip | None:
     if deed == "write":
         ctx.artifact("out.txt").write_text(f"{ctx.job} {ctx.idx} {ctx.stage}\n" * ctx.input.get("lines", 1))
         return {"wrote": True}
+    if deed == "sign":
+        # No two attempts write the same.
+        mark = os.urandom(8).hex()
+        ctx.artifact("out.txt").write_text(mark)
+        return mark
     if deed == "read":
         return {"read": ctx.published("out.txt").read_text()}
     if deed == "skip":

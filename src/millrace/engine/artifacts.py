@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,11 +19,28 @@ class Staged:
     media_type: str
 
 
+class StoredBlob(Protocol):
+    """A blob in a listing."""
+
+    @property
+    def key(self) -> str:
+        """Where it is."""
+        ...
+
+    @property
+    def modified(self) -> float:
+        """When it was stored, epoch seconds."""
+        ...
+
+
 class ArtifactStore(Protocol):
     """Where artifacts and inputs live.
 
     A worker stages a file under a key of its own attempt; the engine publishes it when it commits
-    the attempt's result, and only then is it seen by anybody. All methods block.
+    the attempt's result, and only then is it seen by anybody. A published key is the attempt's own as
+    well (``Workload.artifact_key``), and the row that is committed names it: of two servers that both
+    believe to be in charge, one cannot commit, and what it published is a blob that no row names.
+    All methods block.
     """
 
     def stage_all(self, files: Sequence[tuple[Path, str]]) -> list[tuple[int, str]]:
@@ -43,6 +60,10 @@ class ArtifactStore(Protocol):
 
     def discard(self, prefix: str) -> None:
         """Delete the blob of that key, and all below ``prefix + "/"``; absence is not an error."""
+        ...
+
+    def list(self, prefix: str = ...) -> Iterable[StoredBlob]:
+        """Yield the blobs below a prefix."""
         ...
 
     def local_path(self, key: str, scratch: Path) -> Path:

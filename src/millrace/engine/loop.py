@@ -275,7 +275,9 @@ class EngineLoop:
             self._write(round_)
         if self.shared:
             self.store.fence(str(epoch))
-        if not outlived:
+        if outlived:
+            self.outcomes.publishing.take_over(epoch << 32)
+        else:
             self.artifacts.discard("staging")
         log.info("took up %d unfinished jobs, %d calls run on", len(self.scheduler.jobs), len(self.calls))
 

@@ -13,11 +13,12 @@ from typing import Any
 import orjson
 
 from millrace.engine import lifecycle
-from millrace.engine.artifacts import ArtifactStore, Staged
+from millrace.engine.artifacts import ArtifactStore
 from millrace.engine.events import FINISHED
 from millrace.engine.executors import OVERDUE, Added, Done, Ended, Executor, Lost, Progress, Report
 from millrace.engine.lifecycle import Position
 from millrace.engine.model import Counts, Event, State
+from millrace.engine.publishing import Publishing
 from millrace.engine.round import Round, Running
 from millrace.engine.scheduler import ActiveJob, Scheduler
 from millrace.engine.store import PLAN_STAGE, Claimed, ItemUpdate, JobRow
@@ -32,6 +33,7 @@ class Outcomes:
     """Applies reports.
 
     calls       lease → call under way; shared with the loop.
+    publishing  what becomes of the attempts' files.
     progress    (job, idx) → live fraction and phase of what runs.
     unstored    progress that is not in the database yet.
     finished    called within the transaction that ends a job, with the round and its row.
@@ -49,7 +51,7 @@ class Outcomes:
     ) -> None:
         self.scheduler = scheduler
         self.executor = executor
-        self.artifacts = artifacts
+        self.publishing = Publishing(artifacts, calls)
         self.workloads = workloads
         self.calls = calls
         self.progress: dict[tuple[str, int], tuple[float, str]] = {}
@@ -74,7 +76,7 @@ class Outcomes:
                 else:
                     self._end_call(round_, report, ended)
         self._finish_items(round_, done)
-        self._publish_artifacts(round_)
+        self.publishing.publish(round_)
 
     def _take_progress(self, round_: Round, report: Progress) -> None:
         running = self.calls.get(report.lease)
@@ -107,10 +109,10 @@ class Outcomes:
         """Write the ends of attempts, note their artifacts, count, and tell."""
         updates: list[ItemUpdate] = []
         applied: list[tuple[Running, Done, Claimed, Position]] = []
-        for report in done:
+        for report in map(self.publishing.whole, done):
             running = self.calls.get(report.lease)
             if running is None or report.idx not in running.open:
-                self._discard(round_, report.artifacts)
+                self.publishing.discard(round_, report.artifacts)
                 continue
             running.open.discard(report.idx)
             if running.deadline is not None and running.call.stage.timeout is not None:
@@ -122,12 +124,12 @@ class Outcomes:
         for ok, (running, report, item, position) in zip(round_.tx.finish(updates), applied, strict=True):
             if not ok:
                 log.warning("job %s item %d: a stale result was dropped", running.call.job, item.idx)
-                self._discard(round_, report.artifacts)
+                self.publishing.discard(round_, report.artifacts)
                 continue
             if running.job.row.cancel_requested:
-                self._discard(round_, report.artifacts)
+                self.publishing.discard(round_, report.artifacts)
             else:
-                self._record_artifacts(round_, running, item, report.artifacts)
+                self.publishing.note(round_, running, item, report.artifacts)
             seconds = report.finished_at - report.started_at
             self.scheduler.learn(
                 running.call.kind, running.call.stage.name, seconds, item.size, report.staging
@@ -257,38 +259,6 @@ class Outcomes:
         round_.event(row, "job.planned", total=row.total)
         self.settle(round_, row)
 
-    def _record_artifacts(
-        self, round_: Round, running: Running, item: Claimed, artifacts: list[Staged]
-    ) -> None:
-        row = running.job.row
-        for artifact in artifacts:
-            key = running.job.workload.key_of(row.id, item.idx, item.uid, artifact.name)
-            round_.moves.append((artifact.staged, key))
-            round_.artifacts.append(
-                (
-                    row.seq,
-                    item.idx,
-                    artifact.name,
-                    running.call.stage.name,
-                    artifact.bytes,
-                    artifact.sha256,
-                    artifact.media_type,
-                    key,
-                    round_.now,
-                )
-            )
-            round_.event(row, "artifact.ready", item.idx, name=artifact.name, bytes=artifact.bytes)
-
-    def _publish_artifacts(self, round_: Round) -> None:
-        """Give the files of the round their names, all together, before their rows are committed."""
-        if round_.moves:
-            self.artifacts.publish_all(round_.moves)
-            round_.tx.insert_artifacts(round_.artifacts)
-
-    def _discard(self, round_: Round, artifacts: list[Staged]) -> None:
-        for artifact in artifacts:
-            round_.afterwards.append(lambda key=artifact.staged: self.artifacts.discard(key))  # type: ignore[misc]
-
     def _tell_breaker(self, round_: Round, running: Running, report: Done) -> None:
         stage = (running.call.kind, running.call.stage.name)
         if report.verdict == "failed":
@@ -318,7 +288,7 @@ class Outcomes:
         self.scheduler.occupy(running.call.kind, running.call.stage, -running.call.slots)
         if isinstance(report, Lost):
             self.lost += report.blame
-            round_.afterwards.append(lambda: self.artifacts.discard(f"staging/{report.lease}"))
+            round_.afterwards.append(lambda: self.publishing.lose(report.lease))
         if running.open:
             self._requeue_open(round_, running, report)
         breaker = self.scheduler.breakers.get((running.call.kind, running.call.stage.name))

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from millrace.engine.artifacts import ArtifactStore
@@ -24,28 +25,11 @@ log = logging.getLogger(__name__)
 
 _JOBS_A_STEP = 50
 _ROWS_A_BATCH = 2000
-
-
-class StoredBlob(Protocol):
-    """A blob in a listing."""
-
-    @property
-    def key(self) -> str:
-        """Where it is."""
-        ...
-
-    @property
-    def modified(self) -> float:
-        """When it was stored, epoch seconds."""
-        ...
+_KEYS_A_STEP = 1000
 
 
 class SweptStore(ArtifactStore, Protocol):
-    """An artifact store whose content can be listed."""
-
-    def list(self, prefix: str = ...) -> Iterable[StoredBlob]:
-        """Yield the blobs below a prefix."""
-        ...
+    """An artifact store that can be swept."""
 
     def drop_unfinished(self, before: float) -> int:
         """Drop what was begun before that time and never finished; return how many there were."""
@@ -74,6 +58,14 @@ class RetentionReads(Protocol):
         """Return all prefixes of blobs that jobs own."""
         ...
 
+    def nameless(self, keys: Iterable[str]) -> set[str]:
+        """Return those keys that no artifact has."""
+        ...
+
+    def known_jobs(self, ids: Iterable[str]) -> set[str]:
+        """Return those ids that are jobs'."""
+        ...
+
     def kept_by_others(self, job_id: str, keys: Iterable[str], prefixes: Iterable[str]) -> set[str]:
         """Return those keys and prefixes that another job refers to as well."""
         ...
@@ -85,12 +77,14 @@ class RetentionPolicy:
 
     sweep       between two looks for expired jobs.
     orphans     between two looks for blobs that belong to nothing.
+    lost        between two looks for artifacts that no row names, for which all have to be listed.
     grace       an upload younger than this may belong to a job that is just being created.
     deliveries  how long webhooks that ended are kept.
     """
 
     sweep: float = 60.0
     orphans: float = 3600.0
+    lost: float = 86400.0
     grace: float = 86400.0
     deliveries: float = 30 * 86400.0
 
@@ -119,6 +113,11 @@ def remove_job(engine: Engine, job_id: str) -> None:
         pass
 
 
+def _lease_of(key: str) -> str:
+    """Return the lease in the key of an artifact, as ``Workload.key_of`` makes it by default."""
+    return "".join("".join(key.split("/")[2:3]).split(".")[1:2])
+
+
 class Retention:
     """Deletes in the background, on a thread of its own."""
 
@@ -135,6 +134,7 @@ class Retention:
         self._policy = policy or RetentionPolicy()
         self._clock = clock
         self._orphans_at = 0.0
+        self._lost_at = clock() + self._policy.orphans
         self._timer = Timer("retention", self._step)
 
     def start(self) -> None:
@@ -153,6 +153,10 @@ class Retention:
             self._orphans_at = now + self._policy.orphans
             self.delete_orphans()
             self.delete_deliveries()
+        if now >= self._lost_at:
+            self._lost_at = now + self._policy.orphans
+            self.delete_lost()
+            self._lost_at = now + self._policy.lost
         return self._policy.sweep
 
     def delete_expired(self) -> int:
@@ -188,6 +192,27 @@ class Retention:
         if orphans:
             log.info("deleted %d uploads and staged files that belonged to nothing", len(orphans))
         return len(orphans)
+
+    def delete_lost(self) -> int:
+        """Delete artifacts that no row names, below jobs that are known; return how many.
+
+        They are of attempts that were overtaken while they were published, or were replaced by a later
+        one. What is below no known job stays: it may be another database's.
+        """
+        before = self._clock() - self._policy.grace
+        old = (blob.key for blob in self._blobs.list("jobs") if blob.modified < before)
+        deleted = 0
+        while (some := list(islice(old, _KEYS_A_STEP))) and not self._timer.stopping:
+            live = {str(lease) for lease in list(self._engine.loop.calls)}
+            nameless = [key for key in self._engine.store.nameless(some) if _lease_of(key) not in live]
+            known = self._engine.store.known_jobs({key.split("/")[1] for key in nameless})
+            for key in nameless:
+                if key.split("/")[1] in known:
+                    self._blobs.discard(key)
+                    deleted += 1
+        if deleted:
+            log.info("deleted %d artifacts of attempts that did not count", deleted)
+        return deleted
 
     def _drop_unfinished(self, before: float) -> None:
         try:

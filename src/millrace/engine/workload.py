@@ -15,7 +15,7 @@ from millrace.engine.model import Job, Notification
 Policy = Literal["stage_first", "item_first"]
 Resource = Literal["cpu", "gpu", "io"]
 
-_HIDDEN_KEY = "jobs/{job}/{idx}{name}"
+_HIDDEN_KEY = "jobs/{job}/{idx}.{lease}{name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +88,12 @@ class Workload:
                       ``Job.callbacks`` gets the canonical ``job.finished``.
     writes_inputs     its stages change the files they were given, which a watched folder is not to take
                       for news.
-    artifact_key      where artifacts are kept in the store: a format of ``job, idx, uid, name``. Those
-                      whose names begin with a dot are the server's own and lie elsewhere, many in one
-                      folder.
+    artifact_key      where artifacts are kept in the store: a format of ``job, idx, lease, uid, name``. With
+                      ``lease``, which every attempt has for itself, no attempt can ever write over what
+                      another has published, however late it comes; without it the key is fixed, and
+                      only what an attempt has staged can be taken away from it. Workloads whose
+                      contract tells the key leave it out. Artifacts whose names begin with a dot are the
+                      server's own and lie elsewhere, many in one folder.
     """
 
     kind: str
@@ -105,12 +108,12 @@ class Workload:
     ttl: float | None = 7 * 86400.0
     notifications: Callable[[Job], Sequence[Notification]] | None = None
     writes_inputs: bool = False
-    artifact_key: str = "jobs/{job}/{idx}/{name}"
+    artifact_key: str = "jobs/{job}/{idx}.{lease}/{name}"
 
-    def key_of(self, job: str, idx: int, uid: str | None, name: str) -> str:
-        """Return the key under which an item's artifact is kept."""
+    def key_of(self, job: str, idx: int, lease: int, uid: str | None, name: str) -> str:
+        """Return the key under which an item's artifact of the attempt with that lease is kept."""
         template = _HIDDEN_KEY if name.startswith(".") else self.artifact_key
-        return template.format(job=job, idx=idx, uid=uid, name=name)
+        return template.format(job=job, idx=idx, lease=lease, uid=uid, name=name)
 
     def stage_names(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the names of the stages that a job with these options goes through."""

@@ -45,6 +45,24 @@ class RetentionSelects(Selects):
         rows = self._rows(select(table.c.owns).where(table.c.owns != "[]"))
         return {prefix for row in rows for prefix in orjson.loads(row[0])}
 
+    def nameless(self, keys: Iterable[str]) -> set[str]:
+        """Return those keys that no artifact has."""
+        table, wanted = schema.artifacts, list(keys)
+        found: set[str] = set()
+        for start in range(0, len(wanted), _AT_ONCE):
+            some = wanted[start : start + _AT_ONCE]
+            found.update(row[0] for row in self._rows(select(table.c.key).where(table.c.key.in_(some))))
+        return set(wanted) - found
+
+    def known_jobs(self, ids: Iterable[str]) -> set[str]:
+        """Return those ids that are jobs'."""
+        table, wanted = schema.jobs, list(ids)
+        found: set[str] = set()
+        for start in range(0, len(wanted), _AT_ONCE):
+            some = wanted[start : start + _AT_ONCE]
+            found.update(row[0] for row in self._rows(select(table.c.id).where(table.c.id.in_(some))))
+        return found
+
     def kept_by_others(self, job_id: str, keys: Iterable[str], prefixes: Iterable[str]) -> set[str]:
         """Return those keys and prefixes that another job refers to as well."""
         jobs, artifacts = schema.jobs, schema.artifacts
