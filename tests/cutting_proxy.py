@@ -16,14 +16,14 @@ class CuttingProxy:
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.requests: list[str] = []
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._lock = threading.Lock()
         self._losing = 0
         self._limits: list[int] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._own_port = 0
+        self.open()
+        self.url = f"http://127.0.0.1:{self._own_port}"
 
     def lose_answers(self, number: int) -> None:
         """Let the next requests through, but cut the connection instead of their answers."""
@@ -42,6 +42,12 @@ class CuttingProxy:
             reset(server)
         return len(pairs)
 
+    def open(self) -> None:
+        """Take connections, after it was closed on the same port again."""
+        self._listener = socket.create_server(("127.0.0.1", self._own_port))
+        self._own_port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
     def close(self) -> None:
         """Take no more connections."""
         # Closing alone leaves a thread that is in accept() holding the port.
@@ -50,10 +56,10 @@ class CuttingProxy:
         self._listener.close()
         self.cut()
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
-                client, _ = self._listener.accept()
+                client, _ = listener.accept()
             except OSError:
                 return
             server = socket.create_connection(("127.0.0.1", self._port))

@@ -245,3 +245,25 @@ def test_a_server_killed_midway_leaves_only_what_is_swept(home: Path, s3: S3Acco
     direct = open_blobs(Settings(data_dir=folder / "direct", blobs=s3.settings(bucket)))
     assert direct.drop_unfinished(time.time() + 3600) == 1
     assert s3.unfinished(bucket) == []
+
+
+def test_a_bucket_that_is_away_while_a_stage_writes_costs_an_attempt_and_nothing_else(
+    home: Path, s3: S3Account
+) -> None:
+    proxy = CuttingProxy(int(s3.endpoint.rsplit(":", 1)[1]))
+    section = {**s3.settings(s3.make_bucket()), "endpoint": proxy.url}
+    folder = home / uuid.uuid4().hex
+    with LiveServer(folder / "server", settings={"blobs": section}, path=probe_path(folder)) as server:
+        item = {"name": "a", "input": {"sleep": 1.5, "artifact": "out.txt", "content": "made"}}
+        job = server.client.post("/jobs", json={"kind": "probe", "items": [item]}).json()["job_id"]
+        server.wait(job, "running")
+        proxy.close()
+        with server.client.stream("GET", f"/jobs/{job}/events", timeout=60) as events:
+            again = next(line for line in events.iter_lines() if "item.requeued" in line)
+        proxy.open()
+        assert "item.requeued" in again
+        assert server.wait(job)["state"] == "succeeded"
+        told = server.client.get(f"/jobs/{job}/events", params={"after": 0}, timeout=60).text
+        assert '"unavailable"' in told
+        assert server.client.get(f"/jobs/{job}/items/0/artifacts/out.txt").text == "made"
+    proxy.close()

@@ -29,7 +29,7 @@ from millrace.engine import wire
 from millrace.engine.artifacts import ArtifactStore
 from millrace.engine.context import Skip, StageContext, WarmModels, Written
 from millrace.engine.model import NewItem
-from millrace.errors import StageError, TookTooLong
+from millrace.errors import StageError, TookTooLong, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -301,6 +301,9 @@ def _failure(failure: Exception, context: StageContext) -> dict[str, Any]:
             retryable=failure.retryable,
             backend=failure.backend,
         )
+    if isinstance(failure, Unavailable):
+        # Of the blob store, in which inputs are and results go: no item's fault, and every item's trouble.
+        return _error(failure.code, failure.message, failure.details, retryable=True, backend=True)
     where = "".join(traceback.format_exception(failure)[-8:])
     log.error("job %s item %d: unexpected error in %s\n%s", context.job, context.idx, context.stage, where)
     return _error(
