@@ -8,7 +8,7 @@ from collections.abc import Set
 def check_strays(seen: Set[str], rows: Set[str]) -> None:
     """Each row has its file; each other file is of an item for which the row names a later attempt.
 
-    Both are keys as ``Workload.artifact_key`` makes them by default.
+    Both are keys as ``Workload.key_of`` makes them by default.
     """
     assert seen >= rows, f"rows without files: {rows - seen}"
     latest = {item_of(key): lease_of(key) for key in sorted(rows, key=lease_of)}
@@ -18,9 +18,10 @@ def check_strays(seen: Set[str], rows: Set[str]) -> None:
 
 def item_of(key: str) -> str:
     """Return the part of a key that all attempts of an item share."""
-    return key.rsplit("/", 1)[0].rpartition(".")[0]
+    _, job, rest = key.split("/", 2)
+    return f"{job}/{rest.split('.')[0]}"
 
 
 def lease_of(key: str) -> int:
     """Return the lease of the attempt."""
-    return int(key.rsplit("/", 1)[0].rpartition(".")[2])
+    return int(key.split("/", 2)[2].replace("/", ".").split(".")[1])

@@ -8,6 +8,7 @@ that another job still refers to stays.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 _JOBS_A_STEP = 50
 _ROWS_A_BATCH = 2000
 _KEYS_A_STEP = 1000
+_KEY = re.compile(r"jobs/[^/]+/\d+\.(\d+)[./]")
 
 
 class SweptStore(ArtifactStore, Protocol):
@@ -115,7 +117,8 @@ def remove_job(engine: Engine, job_id: str) -> None:
 
 def _lease_of(key: str) -> str:
     """Return the lease in the key of an artifact, as ``Workload.key_of`` makes it by default."""
-    return "".join("".join(key.split("/")[2:3]).split(".")[1:2])
+    found = _KEY.match(key)
+    return found[1] if found else ""
 
 
 class Retention:
