@@ -1,5 +1,6 @@
 """Blobs: the same behaviour of every store; whole or not there; keys never lead out."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -388,6 +389,10 @@ def test_a_bucket_that_is_not_there_is_unavailable(tmp_path, write):
         blobs.check()
 
 
+def cached(folder: Path) -> list[Path]:
+    return [path for path in (folder / "cache").iterdir() if path.name != "lock"]
+
+
 def test_the_cache_drops_the_least_lately_used_and_never_what_was_handed_out(tmp_path):
     cache = BlobCache(tmp_path / "cache", 100)
     loads = []
@@ -397,14 +402,14 @@ def test_the_cache_drops_the_least_lately_used_and_never_what_was_handed_out(tmp
             loads.append(name)
             yield name.encode() * size
 
-        return cache.copy(name, size, load(), tmp_path / f"out-{name}-{len(loads)}")
+        return cache.copy(name, size, load, tmp_path / f"out-{name}-{len(loads)}")
 
     first = get("a")
-    os.utime(next((tmp_path / "cache").iterdir()), (1, 1))
+    os.utime(cached(tmp_path)[0], (1, 1))
     get("b"), get("b")
     assert loads == ["a", "b"]
     get("c")
-    assert len(list((tmp_path / "cache").iterdir())) == 2
+    assert len(cached(tmp_path)) == 2
     assert first.read_bytes() == b"a" * 40
     get("b"), get("a")
     assert loads == ["a", "b", "c", "a"]
@@ -412,9 +417,98 @@ def test_the_cache_drops_the_least_lately_used_and_never_what_was_handed_out(tmp
 
 def test_what_is_too_large_for_the_cache_goes_past_it(tmp_path):
     cache = BlobCache(tmp_path / "cache", 100)
-    out = cache.copy("big", 60, iter([b"x" * 60]), tmp_path / "out")
+    out = cache.copy("big", 60, lambda: iter([b"x" * 60]), tmp_path / "out")
     assert out.read_bytes() == b"x" * 60
     assert not (tmp_path / "cache").exists()
+
+
+def test_what_is_being_fetched_counts_and_is_not_dropped(tmp_path):
+    cache = BlobCache(tmp_path / "cache", 100)
+
+    def slow():
+        yield b"a" * 20
+        # Two more come while this one is under way: there is room for one of them.
+        for name in ("b", "c"):
+            out = cache.copy(name, 50, lambda name=name: iter([name.encode() * 50]), tmp_path / name)
+            assert out.read_bytes() == name.encode() * 50
+            assert sum(path.stat().st_size for path in cached(tmp_path)) <= 100
+        yield b"a" * 30
+
+    out = cache.copy("a", 50, slow, tmp_path / "a")
+    assert out.read_bytes() == b"a" * 50
+    assert len(cached(tmp_path)) == 2
+
+
+def test_what_another_drops_at_once_is_handed_out_whole(tmp_path, monkeypatch):
+    cache = BlobCache(tmp_path / "cache", 100)
+    replace = Path.replace
+
+    def replaced(path, target):
+        done = replace(path, target)
+        if target.parent.name == "cache":
+            target.unlink()
+        return done
+
+    monkeypatch.setattr(Path, "replace", replaced)
+    for n in range(3):
+        out = cache.copy("a", 40, lambda: iter([b"a" * 20, b"a" * 20]), tmp_path / f"{n}")
+        assert out.read_bytes() == b"a" * 40
+
+
+def test_a_fetch_that_breaks_off_leaves_nothing_and_is_not_cached(tmp_path):
+    cache = BlobCache(tmp_path / "cache", 100)
+
+    def broken():
+        yield b"a" * 10
+        raise Unavailable("the store is away")
+
+    for size, content in ((40, broken), (40, lambda: iter([b"a" * 10])), (60, lambda: iter([b"a" * 10]))):
+        with pytest.raises(Unavailable):
+            cache.copy("a", size, content, tmp_path / "out")
+    assert cached(tmp_path) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache"]
+
+
+def test_fetches_that_were_killed_give_their_room_back_after_a_day(tmp_path):
+    cache = BlobCache(tmp_path / "cache", 100)
+    cache.copy("a", 10, lambda: iter([b"a" * 10]), tmp_path / "a")
+    left = tmp_path / "cache" / "b.123.part"
+    left.write_bytes(b"b" * 90)
+    cache.copy("c", 50, lambda: iter([b"c" * 50]), tmp_path / "c")
+    assert left.exists()
+    os.utime(left, (1, 1))
+    cache.copy("c", 50, lambda: iter([b"c" * 50]), tmp_path / "c")
+    assert not left.exists()
+
+
+def test_many_share_a_small_cache_and_each_gets_what_it_asked_for(tmp_path):
+    sizes = {f"{n}": 1000 + 400 * n for n in range(8)}
+    largest, wrong = [0], []
+
+    def fetch(worker: int) -> None:
+        cache = BlobCache(tmp_path / "cache", 10_000)
+        for turn in range(60):
+            name = f"{(worker * 3 + turn * 5) % 8}"
+            content = name.encode() * sizes[name]
+            out = cache.copy(
+                name, len(content), lambda content=content: iter([content]), tmp_path / f"{worker}"
+            )
+            if out.read_bytes() != content:
+                wrong.append(name)
+            total = 0
+            for path in cached(tmp_path):
+                with contextlib.suppress(FileNotFoundError):
+                    total += path.stat().st_size
+            largest[0] = max(largest[0], total)
+
+    threads = [threading.Thread(target=fetch, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert 0 < largest[0] <= 10_000 + sum(sizes.values())
+    assert sum(path.stat().st_size for path in cached(tmp_path)) <= 10_000
 
 
 @pytest.fixture

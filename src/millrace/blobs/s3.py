@@ -196,9 +196,8 @@ class S3Blobs:
         """See ``Blobs.local_path``: a copy, through the cache."""
         blob = self.stat(key)
         scratch.parent.mkdir(parents=True, exist_ok=True)
-        return self._cache.copy(
-            f"{self._location}\0{key}\0{blob.etag}", blob.bytes, self.chunks(key), scratch
-        )
+        identity = f"{self._location}\0{key}\0{blob.etag}"
+        return self._cache.copy(identity, blob.bytes, lambda: self.chunks(key), scratch)
 
     def path(self, key: str) -> None:
         """See ``Blobs.path``: None, for objects are no files."""
