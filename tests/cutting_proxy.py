@@ -12,11 +12,13 @@ class CuttingProxy:
     """Forwards connections to ``port`` of this machine until it is told to do otherwise.
 
     requests   the first line of every request that went through, in order.
+    refused    connections on which these bytes are sent are cut; empty: none.
     """
 
     def __init__(self, port: int) -> None:
         self._port = port
         self.requests: list[str] = []
+        self.refused = b""
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._lock = threading.Lock()
         self._losing = 0
@@ -72,6 +74,9 @@ class CuttingProxy:
     def _up(self, client: socket.socket, server: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while block := client.recv(65536):
+                if self.refused and self.refused in block:
+                    reset(client)
+                    break
                 line = block.split(b"\r\n", 1)[0]
                 if line.endswith(b"HTTP/1.1"):
                     self.requests.append(line.decode().removesuffix(" HTTP/1.1"))

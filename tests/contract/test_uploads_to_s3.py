@@ -267,3 +267,28 @@ def test_a_bucket_that_is_away_while_a_stage_writes_costs_an_attempt_and_nothing
         assert '"unavailable"' in told
         assert server.client.get(f"/jobs/{job}/items/0/artifacts/out.txt").text == "made"
     proxy.close()
+
+
+def test_a_result_that_the_bucket_does_not_publish_waits_until_it_does(home: Path, s3: S3Account) -> None:
+    bucket = s3.make_bucket()
+    proxy = CuttingProxy(int(s3.endpoint.rsplit(":", 1)[1]))
+    proxy.refused = b"x-amz-copy-source"
+    section = {**s3.settings(bucket), "endpoint": proxy.url}
+    folder = home / uuid.uuid4().hex
+    with LiveServer(folder / "server", settings={"blobs": section}, path=probe_path(folder)) as server:
+        item = {"name": "a", "input": {"artifact": "out.txt", "content": "made"}}
+        job = server.client.post("/jobs", json={"kind": "probe", "items": [item]}).json()["job_id"]
+        deadline = time.monotonic() + 60
+        while "could not be written" not in server.log():
+            assert time.monotonic() < deadline, server.log()
+            time.sleep(0.05)
+        assert server.client.get(f"/jobs/{job}").json()["counts"]["running"] == 1
+        assert [key.split("/")[0] for key in s3.keys(bucket)] == ["staging"]
+        proxy.refused = b""
+        assert server.wait(job)["state"] == "succeeded"
+        # One for each of its two stages: nothing ran twice.
+        assert server.client.get(f"/jobs/{job}/items/0").json()["attempt"] == 2
+        assert server.client.get(f"/jobs/{job}/items/0/artifacts/out.txt").text == "made"
+        (key,) = s3.keys(bucket)
+        assert re.fullmatch(rf"jobs/{job}/0\.\d+/out\.txt", key)
+    proxy.close()
