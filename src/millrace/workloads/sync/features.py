@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -56,34 +57,36 @@ def log_mel(samples: Array) -> Array:
         return np.zeros((0, BANDS), np.float32)
     windows = sliding_window_view(samples, WINDOW)[::HOP]
     power = np.empty((len(windows), BANDS), np.float32)
+    # Memory is taken once: fresh pages for each chunk cost more than what is computed in them.
+    faded = np.empty((_CHUNK, WINDOW), np.float32)
+    spectrum: NDArray[Any] = np.empty((_CHUNK, _FFT // 2 + 1), np.complex64)
+    strength = np.empty(spectrum.shape, np.float32)
     for start in range(0, len(windows), _CHUNK):
-        spectrum = np.fft.rfft(windows[start : start + _CHUNK] * _hann(), axis=1)
-        squares = spectrum.view(np.float32)
+        part = windows[start : start + _CHUNK]
+        count = len(part)
+        np.multiply(part, _hann(), out=faded[:count])
+        np.fft.rfft(faded[:count], axis=1, out=spectrum[:count])
+        squares = spectrum[:count].view(np.float32)
         np.multiply(squares, squares, out=squares)
-        _filtered(squares, power[start : start + _CHUNK])
+        np.add(squares[:, ::2], squares[:, 1::2], out=strength[:count])
+        _filtered(strength[:count], power[start : start + count])
     power += np.float32(1e-9)
     return np.log10(power, out=power)
 
 
-def _filtered(squares: Array, out: Array) -> None:
-    """Write ``squares @ filters`` in products too small for BLAS to spread over threads.
+def _filtered(strength: Array, out: Array) -> None:
+    """Write ``strength @ filters`` in products too small for BLAS to spread over threads.
 
     A worker has one core; threads that wait for others cost several times what they give.
     """
-    whole = len(squares) // _ROWS * _ROWS
+    whole = len(strength) // _ROWS * _ROWS
     if whole:
         np.matmul(
-            squares[:whole].reshape(-1, _ROWS, squares.shape[1]),
-            _paired_filters(),
+            strength[:whole].reshape(-1, _ROWS, strength.shape[1]),
+            mel_filters(),
             out=out[:whole].reshape(-1, _ROWS, BANDS),
         )
-    np.matmul(squares[whole:], _paired_filters(), out=out[whole:])
-
-
-@cache
-def _paired_filters() -> Array:
-    """Return the filters with each row twice, for squared real and imaginary parts side by side."""
-    return np.repeat(mel_filters(), 2, axis=0)
+    np.matmul(strength[whole:], mel_filters(), out=out[whole:])
 
 
 @cache

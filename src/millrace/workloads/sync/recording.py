@@ -26,8 +26,11 @@ from millrace.media.probe import probe
 from millrace.workloads.sync import features
 from millrace.workloads.sync.features import BANDS, CONTEXT, FRAME_RATE, HOP, SAMPLE_RATE, Array
 
-_VERSION = 2
-_SOUND, _MEL, _FACTS = "sound.s16", "mel.f16", "facts.json"
+_VERSION = 3
+_SOUND, _MEL, _LEVEL, _FACTS = "sound.s16", "mel.s16", "level.f32", "facts.json"
+_FINE = 2048
+"""Steps of the stored log-mel energies in a power of ten."""
+
 _BLOCK = 10.0
 _SILENT = -4.5
 """Level (log10 mel power, where a full-scale tone reads 4) below which a whole recording is silent: 85 dB
@@ -113,8 +116,19 @@ class Recording:
         start, stop = max(0, start), min(self.facts.frames, stop)
         if stop <= start:
             return np.zeros((0, BANDS), np.float32)
-        raw = np.fromfile(self.folder / _MEL, np.float16, (stop - start) * BANDS, offset=2 * start * BANDS)
-        return np.maximum(raw.reshape(-1, BANDS).astype(np.float32), np.float32(self.floor))
+        raw = np.fromfile(self.folder / _MEL, np.int16, (stop - start) * BANDS, offset=2 * start * BANDS)
+        mel = raw.reshape(-1, BANDS) * np.float32(1 / _FINE)
+        np.maximum(mel, np.float32(self.floor), out=mel)
+        return mel
+
+    def heard(self, start: int, stop: int) -> NDArray[np.bool_]:
+        """Return which of the frames ``start`` to ``stop`` are no silence."""
+        start, stop = max(0, start), min(self.facts.frames, stop)
+        if stop <= start:
+            return np.zeros(0, np.bool_)
+        level = np.fromfile(self.folder / _LEVEL, np.float32, stop - start, offset=4 * start)
+        heard: NDArray[np.bool_] = level > np.float32(self.floor + 1.0)
+        return heard
 
     @property
     def floor(self) -> float:
@@ -135,13 +149,13 @@ class Recording:
             mel = self.mel(start - before, start + block + CONTEXT)
             size = min(block, self.facts.frames - start)
             drawn = function(mel)[before : before + size]
-            heard = mel[before : before + size].max(axis=1) > self.floor + 1.0
             whole = len(drawn) // pool * pool
             pooled = drawn[:whole:pool]
             for shift in range(1, pool):
                 pooled = pooled + drawn[shift:whole:pool]
             parts.append(pooled.T / np.float32(pool))
-            active.append(heard[:whole].reshape(-1, pool).any(axis=1))
+            heard = self.heard(start, start + whole)
+            active.append(np.logical_or.reduce(heard.reshape(-1, pool), axis=1))
         if not parts:
             return np.zeros((1, 0), np.float32)
         bands = np.ascontiguousarray(np.concatenate(parts, axis=1))
@@ -158,8 +172,7 @@ class Recording:
         inside = slice(before, before + max(0, high - low))
         drawn = features.FEATURES[name](mel)[inside]
         out = np.zeros((drawn.shape[1], count), np.float32)
-        active = mel[inside].max(axis=1) > self.floor + 1.0 if len(drawn) else np.zeros(0, np.bool_)
-        bands = features.normalise(np.ascontiguousarray(drawn.T), FRAME_RATE, active)
+        bands = features.normalise(np.ascontiguousarray(drawn.T), FRAME_RATE, self.heard(low, high))
         out[:, low - start : low - start + bands.shape[1]] = bands
         return out
 
@@ -221,7 +234,7 @@ def _mixed(source: Source, streams: int, folder: Path, progress: Progress) -> Fa
             path.open("wb") as out,
         ):
             for block in decoder:
-                out.write(_as_int16(block).tobytes())
+                out.write(_as_int16(block, 32767).data)
                 progress((n + decoder.fraction) / (streams + 1))
     with _Writer(folder) as writer:
         for start in range(0, max(path.stat().st_size for path in paths) // 2, samples):
@@ -235,8 +248,10 @@ def _mixed(source: Source, streams: int, folder: Path, progress: Progress) -> Fa
     return writer.facts(source, decoder, streams)
 
 
-def _as_int16(block: Array) -> NDArray[np.int16]:
-    clipped: NDArray[np.int16] = np.clip(np.rint(block * 32767.0), -32768, 32767).astype(np.int16)
+def _as_int16(values: Array, scale: int) -> NDArray[np.int16]:
+    scaled = values * np.float32(scale)
+    np.rint(scaled, out=scaled)
+    clipped: NDArray[np.int16] = np.clip(scaled, -32768, 32767, out=scaled).astype(np.int16)
     return clipped
 
 
@@ -246,6 +261,7 @@ class _Writer:
     def __init__(self, folder: Path) -> None:
         self._sound = (folder / _SOUND).open("wb")
         self._mel = (folder / _MEL).open("wb")
+        self._level = (folder / _LEVEL).open("wb")
         self._rest = np.zeros(0, np.float32)
         self._levels: list[Array] = []
         self._samples = self._frames = 0
@@ -256,17 +272,20 @@ class _Writer:
     def __exit__(self, *_: object) -> None:
         self._sound.close()
         self._mel.close()
+        self._level.close()
 
     def add(self, block: Array) -> None:
         """Append a block of mono samples."""
-        self._sound.write(_as_int16(block).tobytes())
+        self._sound.write(_as_int16(block, 32767).data)
         self._samples += len(block)
         pending = np.concatenate([self._rest, block])
         mel = features.log_mel(pending)
-        self._mel.write(mel.astype(np.float16).tobytes())
+        level = mel.max(axis=1)
+        self._mel.write(_as_int16(mel, _FINE).data)
+        self._level.write(level.data)
         self._rest = pending[len(mel) * HOP :]
         self._frames += len(mel)
-        self._levels.append(mel.max(axis=1))
+        self._levels.append(level)
 
     def facts(self, source: Source, decoder: AudioDecoder, streams: int) -> Facts:
         """Return what was written."""

@@ -254,12 +254,11 @@ def liveliest(master: Recording, stretches: Sequence[Starts], seconds: float) ->
 
 
 def _liveliness(master: Recording, start: float, seconds: float) -> float:
-    mel = master.mel(round(start * FRAME_RATE), round((start + seconds) * FRAME_RATE))
-    if len(mel) < 10:
+    first, last = round(start * FRAME_RATE), round((start + seconds) * FRAME_RATE)
+    heard = master.heard(first, last)
+    if len(heard) < 10 or heard.mean() < 0.1:
         return 0.0
-    heard = mel.max(axis=1) > master.floor + 1.0
-    if heard.mean() < 0.1:
-        return 0.0
+    mel = master.mel(first, last)
     return float(np.abs(np.diff(mel[::3], axis=0)).mean()) * float(heard.mean())
 
 
