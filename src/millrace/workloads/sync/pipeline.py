@@ -117,17 +117,17 @@ def _repaired(
     if analysis.status == "in_sync":
         return {"done": False, "reason": "the dub is in sync already"}
     ending = dub.path.suffix.lower()
-    out = ctx.artifact("repaired" + (ending if ending in CODECS else ".mkv"))
+    name = "repaired" + (ending if ending in CODECS else ".mkv")
     checked = repair_and_check(
         analysis,
         master,
         dub,
-        out,
+        ctx.artifact(name),
         ctx.workdir,
         tolerance,
         lambda fraction: ctx.progress(_ALIGNED + (1 - _ALIGNED) * fraction * 0.9, "repair"),
     )
-    return {"done": True, "file": out.name, "verified": checked}
+    return {"done": True, "file": name, "verified": checked}
 
 
 def repair_and_check(
