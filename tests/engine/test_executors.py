@@ -320,6 +320,24 @@ def test_memory_beyond_the_limit_fails_the_item_and_not_the_worker(bench: Bench)
     assert fine.verdict == "succeeded"
 
 
+def test_only_what_nobody_has_begun_is_called_back(bench: Bench, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    begun = [bench.call({"do": "gate", "path": str(gate)}) for _ in range(SLOTS["cpu"])]
+    if not bench.executor.ahead:
+        assert list(bench.executor.recall(None, begun)) == []  # type: ignore[arg-type]  # it has none
+    else:
+        bench.until(lambda: all(bench.executor.worker_of(lease) for lease in begun))
+        waiting = bench.call({"do": "log", "path": str(tmp_path / "log")})
+        with bench.executor._store.begin() as tx:  # type: ignore[attr-defined]
+            assert list(bench.executor.recall(tx, [*begun, waiting])) == [waiting]
+        bench.executor.forget(waiting)
+    gate.touch()
+    for lease in begun:
+        assert isinstance(bench.end(lease)[-1], Ended)
+    assert bench.run({"do": "echo"})[0].verdict == "succeeded"
+    assert not (tmp_path / "log").exists()
+
+
 # -- many jobs --------------------------------------------------------------------------------------
 
 

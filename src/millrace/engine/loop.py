@@ -364,7 +364,7 @@ class EngineLoop:
             reports = [*reports, *self.executor.collect(tx)]
             if reports:
                 self.outcomes.take(round_, reports, ended)
-            self._dispatch(round_)
+            self._dispatch(round_, ended)
             if round_.calls:
                 self.executor.record(tx, [(each.call, each.job.row.priority) for each in round_.calls])
             self._renew(round_)
@@ -463,12 +463,37 @@ class EngineLoop:
 
     # -- dispatch -----------------------------------------------------------------------------
 
-    def _dispatch(self, round_: Round) -> None:
+    def _dispatch(self, round_: Round, ended: list[int]) -> None:
         while not self._stopping.is_set():
             pick = self.scheduler.pick(round_.now)
-            if pick is None:
+            if pick is not None:
+                self._claim(round_, pick)
+            elif not self._make_room(round_, ended):
                 return
-            self._claim(round_, pick)
+
+    def _make_room(self, round_: Round, ended: list[int]) -> bool:
+        """Call back what was sent ahead where something more urgent waits for its slot; return if any was.
+
+        What a worker has begun goes on. Each call is asked back once: begun, it does not become unbegun.
+        """
+        if not self.executor.ahead or len(self.scheduler.jobs) < 2:
+            return False
+        over = set(ended)
+        calls = {
+            lease: running
+            for lease, running in self.calls.items()
+            if not running.asked_back and lease not in over
+        }
+        if not calls:
+            return False
+        lowest = min(running.job.row.priority for running in calls.values())
+        asked = []
+        for resource, priority in self.scheduler.waits(round_.now, lowest).items():
+            for lease, running in calls.items():
+                if running.call.stage.resource == resource and running.job.row.priority < priority:
+                    running.asked_back = True
+                    asked.append(lease)
+        return bool(asked) and self.outcomes.recall(round_, asked, ended)
 
     def _claim(self, round_: Round, pick: Pick) -> None:
         job, row = pick.job, pick.job.row

@@ -7,7 +7,7 @@ its lease in the database, never by what is in memory.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -15,7 +15,7 @@ import orjson
 from millrace.engine import lifecycle
 from millrace.engine.artifacts import ArtifactStore
 from millrace.engine.events import FINISHED
-from millrace.engine.executors import OVERDUE, Added, Done, Ended, Executor, Lost, Progress, Report
+from millrace.engine.executors import OVERDUE, RECALLED, Added, Done, Ended, Executor, Lost, Progress, Report
 from millrace.engine.lifecycle import Position
 from millrace.engine.model import Counts, Event, State
 from millrace.engine.publishing import Publishing
@@ -59,6 +59,7 @@ class Outcomes:
         self.finished: list[Callable[[Round, JobRow], None]] = []
         self.attempts: list[Callable[[str, str, str, float], None]] = []
         self.lost = 0
+        self._just_paused: set[tuple[str, str]] = set()
 
     def take(self, round_: Round, reports: list[Report], ended: list[int]) -> None:
         """Apply what workers reported; leases of calls that are over are added to ``ended``."""
@@ -77,6 +78,25 @@ class Outcomes:
                     self._end_call(round_, report, ended)
         self._finish_items(round_, done)
         self.publishing.publish(round_)
+        if self._just_paused:
+            self.recall(
+                round_,
+                [
+                    lease
+                    for lease, running in self.calls.items()
+                    if (running.call.kind, running.call.stage.name) in self._just_paused
+                ],
+                ended,
+            )
+            self._just_paused.clear()
+
+    def recall(self, round_: Round, leases: Sequence[int], ended: list[int]) -> bool:
+        """Take back calls that nobody has begun: their items wait again. Return whether there were any."""
+        over = set(ended)
+        recalled = self.executor.recall(round_.tx, [lease for lease in leases if lease not in over])
+        for lease in recalled:
+            self._end_call(round_, Lost(lease, RECALLED, blame=False), ended)
+        return bool(recalled)
 
     def _take_progress(self, round_: Round, report: Progress) -> None:
         running = self.calls.get(report.lease)
@@ -198,20 +218,11 @@ class Outcomes:
         self.progress.pop((row.id, item.idx), None)
         self.unstored.pop((row.seq, item.idx), None)
         round_.touch(row)
-        round_.runs.append(
-            (
-                row.seq,
-                item.idx,
-                item.attempt,
-                stage,
-                outcome,
-                started,
-                finished,
-                self.executor.worker_of(running.call.lease),
-            )
-        )
-        for tell in self.attempts:
-            tell(row.kind, stage, outcome, finished - started)
+        if outcome != "recalled":
+            worker = self.executor.worker_of(running.call.lease)
+            round_.runs.append((row.seq, item.idx, item.attempt, stage, outcome, started, finished, worker))
+            for tell in self.attempts:
+                tell(row.kind, stage, outcome, finished - started)
         job.leave(running.stage, item.size)
         if running.stage == PLAN_STAGE:
             self._plan_moved(round_, running, position, error)
@@ -270,6 +281,7 @@ class Outcomes:
                 log.error(
                     "stage %s of %s is paused: three failures in a row: %s", stage[1], stage[0], breaker.cause
                 )
+                self._just_paused.add(stage)
                 self._tell_kind(round_, "stage.paused", stage, cause=breaker.cause, probe_at=breaker.probe_at)
         elif stage in self.scheduler.breakers and self.scheduler.breakers[stage].succeeded():
             log.info("stage %s of %s goes on: its probe succeeded", stage[1], stage[0])
@@ -319,7 +331,8 @@ class Outcomes:
                 )
             else:
                 blame = isinstance(report, Lost) and (report.blame or overdue)
-                position, outcome = lifecycle.lose(position, blame=blame), "lost"
+                position = lifecycle.lose(position, blame=blame)
+                outcome = "recalled" if reason == RECALLED else "lost"
                 if position.state is State.FAILED:
                     error = _engine_error(
                         "worker_lost",

@@ -17,7 +17,7 @@ RoundEvent = tuple[JobRow, int, str, int | None, dict[str, Any]]
 
 @dataclass(slots=True)
 class Running:
-    """A call that was dispatched and has not ended."""
+    """A call that was dispatched and has not ended. ``asked_back``: whether it was once to be called back."""
 
     call: Call
     job: ActiveJob
@@ -26,6 +26,7 @@ class Running:
     items: dict[int, Claimed]
     started: float
     deadline: float | None
+    asked_back: bool = False
 
 
 @dataclass(slots=True)

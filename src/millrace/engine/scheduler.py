@@ -272,6 +272,23 @@ class Scheduler:
                     return pick
         return None
 
+    def waits(self, now: float, above: int) -> dict[str, int]:
+        """Return resource → priority of the most urgent job that waits for its slots, of those beyond one.
+
+        To be asked when ``pick`` has found nothing.
+        """
+        found: dict[str, int] = {}
+        if not self._order or -self._order[0][0] <= above:
+            return found
+        for job in self._eligible():
+            if job.row.priority <= above:
+                break
+            for index in job.open_stages():
+                stage = job.stage(index)
+                if self._room(job, index, now) > 0 and self._limit(job.row.kind, stage) != 0:
+                    found.setdefault(stage.resource, job.row.priority)
+        return found
+
     def _eligible(self) -> Iterator[ActiveJob]:
         """Yield the jobs of which something may start, the most urgent first."""
         seen: dict[str, int] = defaultdict(int)

@@ -117,6 +117,10 @@ class ClusterWrites(Protocol):
         """Have calls killed for a reason each; return those that nobody had begun, which are deleted."""
         ...
 
+    def recall_dispatches(self, leases: Sequence[int]) -> list[int]:
+        """Delete those of these calls that nobody has claimed, or is about to; return them."""
+        ...
+
     def expire_dispatches(self) -> list[tuple[int, str]]:
         """Delete claimed calls whose lease has run out; return (lease, worker)."""
         ...

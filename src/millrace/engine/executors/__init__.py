@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 OVERDUE = "it took too long"
 """The reason with which a call is killed that exceeded its stage's timeout."""
 
+RECALLED = "it was called back"
+"""The reason with which a call is lost that nobody had begun: for its items it is as if it had never been."""
+
 
 @dataclass(slots=True)
 class Call:
@@ -140,6 +143,10 @@ class DiesWithServer:
     def record(self, tx: Transaction, calls: Sequence[tuple[Call, int]]) -> None:
         """Nothing is kept in the database."""
 
+    def recall(self, tx: Transaction, leases: Sequence[int]) -> Sequence[int]:
+        """Every call is begun at once."""
+        return ()
+
     def survivors(self, tx: Transaction) -> Sequence[Call] | None:
         """None has survived."""
         return None
@@ -181,6 +188,13 @@ class Executor(Protocol):
         """Write down calls, each with its job's priority, within the transaction that claims their items.
 
         Each is submitted after the commit.
+        """
+        ...
+
+    def recall(self, tx: Transaction, leases: Sequence[int]) -> Sequence[int]:
+        """Take back, within the transaction, those calls that nobody has begun; return them.
+
+        They are over without a report, and with the commit nobody can begin them any more.
         """
         ...
 

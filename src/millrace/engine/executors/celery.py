@@ -135,6 +135,10 @@ class CeleryExecutor:
         self._kills.setdefault(lease, reason)
         self.wake()
 
+    def recall(self, tx: Transaction, leases: Sequence[int]) -> Sequence[int]:
+        """Take back those calls that no worker has claimed."""
+        return tx.recall_dispatches(leases)
+
     def collect(self, tx: Transaction) -> Sequence[Report]:
         """Take out what workers reported; end what nobody began, and what nobody was heard of any more."""
         reports: list[Report] = []

@@ -31,13 +31,16 @@ ORDER BY r.place
 RETURNING lease
 """
 _END = "UPDATE dispatches SET state = 'ended' WHERE lease = ANY(%s) AND worker = %s AND state = 'claimed'"
+# Chosen once, before anything is updated: as a plain subquery the planner may run it again for each row, and
+# more is claimed than there is room for.
 _CLAIM = f"""
-UPDATE dispatches SET state = 'claimed', worker = %s, until = {NOW} + %s, claimed_at = {NOW}
-WHERE lease IN (
+WITH chosen AS MATERIALIZED (
     SELECT lease FROM dispatches WHERE state = 'sent' AND resource = %s AND queue = ANY(%s)
     ORDER BY priority DESC, lease LIMIT %s FOR UPDATE SKIP LOCKED
 )
-RETURNING priority, lease, payload, slots
+UPDATE dispatches SET state = 'claimed', worker = %s, until = {NOW} + %s, claimed_at = {NOW}
+FROM chosen WHERE dispatches.lease = chosen.lease
+RETURNING dispatches.priority, dispatches.lease, dispatches.payload, dispatches.slots
 """
 _NUMBER = "UPDATE nodes SET exchanged = %s WHERE name = %s"
 _MINE = "SELECT lease, payload, slots FROM dispatches WHERE worker = %s AND state = 'claimed' ORDER BY lease"
@@ -124,7 +127,7 @@ class PostgresBoard:
         self, link: psycopg.Connection[Any], wants: Mapping[str, int], queues: Sequence[str]
     ) -> list[psycopg.Cursor[Any]]:
         return [
-            link.execute(_CLAIM, (self._node, self._lease, resource, list(queues), number))
+            link.execute(_CLAIM, (resource, list(queues), number, self._node, self._lease))
             for resource, number in wants.items()
         ]
 

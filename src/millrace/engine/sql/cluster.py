@@ -81,6 +81,15 @@ class ClusterStatements(Statements):
             self.notify(WORKERS, worker)
         return [row[0] for row in withdrawn]
 
+    def recall_dispatches(self, leases: Sequence[int]) -> list[int]:
+        """Delete those of these calls that nobody has claimed, or is about to; return them."""
+        rows = self._run(
+            "DELETE FROM dispatches WHERE lease IN (SELECT lease FROM dispatches "
+            "WHERE lease = ANY(?) AND state = 'sent' FOR UPDATE SKIP LOCKED) RETURNING lease",
+            (list(leases),),
+        ).fetchall()
+        return [row[0] for row in rows]
+
     def expire_dispatches(self) -> list[tuple[int, str]]:
         """Delete claimed calls whose lease has run out; return (lease, worker)."""
         rows = self._run(
