@@ -91,7 +91,7 @@ class Lines:
         self._total = data.get("total", self._total)
         if event.type == "item.started" and event.item is not None:
             self._write(f"{self._names.of(event.item)}: {data['stage']}")
-        elif event.type == "item.requeued" and event.item is not None:
+        elif event.type == "item.requeued" and event.item is not None and data["outcome"] != "recalled":
             self._write(f"{self._names.of(event.item)}: tried again; {screen.reason(data.get('error'))}")
         elif event.type == "item.finished" and event.item is not None:
             self._done += 1

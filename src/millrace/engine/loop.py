@@ -476,7 +476,7 @@ class EngineLoop:
 
         What a worker has begun goes on. Each call is asked back once: begun, it does not become unbegun.
         """
-        if not self.executor.ahead or len(self.scheduler.jobs) < 2:
+        if not self.executor.ahead or not self.scheduler.mixed:
             return False
         over = set(ended)
         calls = {

@@ -272,6 +272,11 @@ class Scheduler:
                     return pick
         return None
 
+    @property
+    def mixed(self) -> bool:
+        """Whether some jobs are more urgent than others."""
+        return bool(self._order) and self._order[0][0] != self._order[-1][0]
+
     def waits(self, now: float, above: int) -> dict[str, int]:
         """Return resource → priority of the most urgent job that waits for its slots, of those beyond one.
 

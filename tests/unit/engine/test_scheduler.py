@@ -340,6 +340,17 @@ def test_what_waits_for_a_slot_is_not_starved_by_short_items_behind_it(urgent: P
     assert names(s, 10) == ["job2"] * 2
 
 
+def test_what_is_more_urgent_and_waits_is_told_by_resource() -> None:
+    s = far()
+    add(s, 1, SHORT, queued=10)
+    assert (len(names(s, 10)), s.mixed) == (4, False)
+    add(s, 2, LONG, queued=1, priority=Priority.HIGH)
+    add(s, 3, LONG, queued=1, priority=Priority.WEBHOOK)
+    assert (take(s), s.mixed) == (None, True)
+    assert s.waits(0.0, above=Priority.NORMAL) == {"cpu": Priority.WEBHOOK}
+    assert s.waits(0.0, above=Priority.WEBHOOK) == {}
+
+
 def test_what_no_worker_takes_holds_nobody_up() -> None:
     made = Scheduler({"cpu": 2}, ahead=1.0, limit=lambda kind, stage: 0 if kind == "long" else None)
     made.learn("short", "only", 0.01, 1.0)

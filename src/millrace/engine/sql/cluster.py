@@ -151,16 +151,6 @@ class ClusterSelects(Selects):
         rows = self._rows(select(table).where(alive).order_by(table.c.name))
         return [ServerRow(row.name, bool(row.leads), orjson.loads(row.status), row.seen_at) for row in rows]
 
-    def waiting_dispatches(self) -> dict[str, tuple[int, float]]:
-        """Return queue → (calls that nobody has claimed, seconds that the oldest has waited)."""
-        table = schema.dispatches
-        rows = self._rows(
-            select(table.c.queue, sa.func.count(), sa.literal_column(NOW) - sa.func.min(table.c.sent_at))
-            .where(table.c.state == "sent")
-            .group_by(table.c.queue)
-        )
-        return {row[0]: (row[1], float(row[2])) for row in rows}
-
 
 def node_row(row: Any) -> NodeRow:
     """Make a node of its row."""
