@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from millrace.media.decode import read_audio
+from millrace.workloads.sync import align
 from tests.unit.sync.sounds import RATE, bed, compared, later, recorded, stretched
 
 CORPUS = Path(__file__).parents[4] / "shared" / "corpus"
@@ -74,6 +75,15 @@ def test_drift_is_measured_listed_or_not(master, sound, tmp_path, ratio, cause):
     assert found.chosen.offset == pytest.approx(-2.25, abs=1e-3)
     said = found.as_dict()["drift"]["cause"]
     assert said is None if cause is None else cause in said
+
+
+@pytest.mark.parametrize("ratio", [1.001, 24 / 25, 25 / 24])
+def test_the_speed_of_long_recordings_is_told_from_averages(master, sound, tmp_path, monkeypatch, ratio):
+    monkeypatch.setattr(align, "_LONG", 1000)
+    found = compared(master, recorded(tmp_path, "dub", later(stretched(sound, ratio), 1.5)))
+    assert found.status == "drift"
+    assert found.chosen.drift_ppm == pytest.approx((ratio - 1) * 1e6, abs=1)
+    assert found.chosen.offset == pytest.approx(-1.5, abs=1e-4)
 
 
 def test_a_cut_makes_two_segments(master, sound, tmp_path):

@@ -33,6 +33,11 @@ STRETCHES: dict[float, str] = {
 _ROOM = 1.03
 """How much longer transforms are than they must be: so those of the master do for the other speeds too."""
 
+_LONG = 20_000
+"""Frames from which on speeds are told apart by averages of ``_ROUGH`` frames."""
+
+_ROUGH = 4
+
 _SAMPLED = 30_000
 """Lags from which what is usual is known well enough."""
 
@@ -211,15 +216,31 @@ Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 def find_speed(searcher: Searcher, dub: Array, each: Each = map) -> Peak | None:
-    """Return the best peak over the usual speeds; the same speed is taken at once if it is beyond doubt."""
+    """Return the best peak over the usual speeds; the same speed is taken at once if it is beyond doubt.
+
+    Of long recordings, which stand out far at the right speed, the others are compared at a quarter of the
+    rate and only the likeliest is looked at closely.
+    """
     best = searcher.find(dub)
     if best is not None and best.z > 4 * TRUSTED_PEAK:
         return best
     others = [stretch for stretch in STRETCHES if stretch != 1.0]
+    if min(searcher.frames, dub.shape[1]) > _LONG:
+        rough, small = Searcher(_averaged(searcher.master), searcher.rate / _ROUGH), _averaged(dub)
+        seen = [peak for peak in each(lambda stretch: rough.find(small, stretch), others) if peak is not None]
+        others = [peak.stretch for peak in sorted(seen, key=lambda peak: peak.z)[-1:]]
     for peak in each(lambda stretch: searcher.find(dub, stretch), others):
         if peak is not None and (best is None or peak.z > best.z * 1.05):
             best = peak
     return best
+
+
+def _averaged(features: Array) -> Array:
+    count = features.shape[1] // _ROUGH
+    averaged: Array = features[:, : count * _ROUGH : _ROUGH].copy()
+    for shift in range(1, _ROUGH):
+        averaged += features[:, shift : count * _ROUGH : _ROUGH]
+    return averaged
 
 
 def cause_of(stretch: float, tolerance: float = 1e-4) -> str | None:
