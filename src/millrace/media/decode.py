@@ -244,6 +244,7 @@ class AudioDecoder:
             rate=self.rate,
             layout=converter.layout,
             gathered=converter.enough,
+            lasting=converter.enough / self._first.sample_rate,
             block=self._block,
             tolerance=_HOLE,
             options=self._resampling,

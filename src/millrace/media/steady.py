@@ -7,6 +7,7 @@ a container whose timestamps say too little.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,9 @@ _INDEXED = ("matroska", "mov", "ogg")
 CONTAINERS = _COUNTED + _INDEXED
 """The containers, by FFmpeg's names, of which the steady streams are known."""
 
+_MARGIN = 0.05
+"""Seconds that the resampler may look ahead, with much room."""
+
 _END = 2.0
 """Seconds before the expected end from which on packets are looked at."""
 
@@ -43,15 +47,16 @@ def frames(
     rate: int,
     layout: str,
     gathered: int,
+    lasting: float,
     block: int,
     tolerance: float,
     options: Mapping[str, str],
 ) -> Iterator[AudioFrame]:
     """Yield the stream in frames of ``block`` float samples, ``rate`` Hz, ``layout`` (packed), as they come.
 
-    ``gathered`` samples are resampled at a time, with the ``options`` of libswresample. A frame is yielded
-    once the next has been found to follow it without a hole of more than ``tolerance`` seconds: up to where
-    Unsteady is raised what was yielded is right.
+    ``gathered`` samples, ``lasting`` so many seconds, are resampled at a time, with the ``options`` of
+    libswresample. A frame is yielded once one that was gathered after it has been found to follow without a
+    hole of more than ``tolerance`` seconds: up to where Unsteady is raised what was yielded is right.
     """
     import av
 
@@ -60,25 +65,26 @@ def frames(
         graph, sink = _graph(path, stream, rate, layout, gathered, block, options)
     except (av.FFmpegError, ValueError) as error:
         raise Unsteady(str(error)) from error
-    held: AudioFrame | None = None
-    clock = 0.0
+    held: deque[tuple[float, AudioFrame]] = deque()
+    clock: float | None = None
     while (frame := _pulled(sink)) is not None:
-        if frame.time is None:
+        starts = frame.time
+        if starts is None:
             raise Unsteady("a frame has no time")
-        if held is None:
-            clock = frame.time
-        elif abs(frame.time - clock) > tolerance:
-            raise Unsteady(f"the sound jumps from {clock:.3f} to {frame.time:.3f} s")
-        else:
-            yield held
-        clock += frame.samples / rate
-        held = frame
+        if clock is not None and abs(starts - clock) > tolerance:
+            raise Unsteady(f"the sound jumps from {clock:.3f} to {starts:.3f} s")
+        # The time of what was gathered is that of its first sample: a hole may be behind that.
+        while held and held[0][0] <= starts - lasting - _MARGIN:
+            yield held.popleft()[1]
+        clock = (starts if clock is None else clock) + frame.samples / rate
+        held.append((clock, frame))
     del graph
-    if held is None:
+    if clock is None:
         raise Unsteady("there is no sound")
     if container in _INDEXED and _last_start(path, stream, clock) > clock + tolerance:
         raise Unsteady("there is a hole at the end")
-    yield held
+    for _, frame in held:
+        yield frame
 
 
 def _graph(

@@ -44,7 +44,7 @@ def noted(frames, whole):
     return noting
 
 
-@pytest.mark.parametrize("at", [2.048, 4.608])
+@pytest.mark.parametrize("at", [0.4, 0.8, 1.2, 1.5, 1.9, 2.2, 3.7, 4.6])
 @pytest.mark.parametrize("hole", [0.15, 3.0])
 def test_holes_are_where_they_are_in_bulk_too(tmp_path, monkeypatch, at, hole):
     path = write_media(tmp_path / "hole.mka", tone(4.7, 48000), codec="pcm_s16le", holes={at: hole})
