@@ -207,7 +207,11 @@ def warp(features: Array, stretch: float) -> Array:
     left = np.minimum(at.astype(np.int64), features.shape[1] - 1)
     right = np.minimum(left + 1, features.shape[1] - 1)
     share = (at - left).astype(np.float32)
-    warped: Array = features[:, left] * (1 - share) + features[:, right] * share
+    rest = 1 - share
+    warped = np.empty((len(features), count), np.float32)
+    for out, band in zip(warped, features, strict=True):
+        np.multiply(band.take(left), rest, out=out)
+        out += band.take(right) * share
     return warped
 
 

@@ -22,6 +22,8 @@ from millrace.workloads.sync.result import Analysis
 
 _DECODED = 0.7
 _ALIGNED = 0.9
+_SHARED = 4 * 3600.0
+"""Seconds up to which a recording is analysed by several threads."""
 
 Report = Callable[[float, str], None]
 
@@ -71,10 +73,10 @@ def compare(
 ) -> Analysis:
     """Analyse a pair with the named methods; ``models.model(key, load, close)`` keeps models loaded.
 
-    ``slots`` says how many threads may work on it.
+    ``slots`` says how many threads may work on it; each takes memory, so of very long ones only one does.
     """
     with ExitStack() as held:
-        if slots > 1:
+        if slots > 1 and max(pair.master.seconds, pair.dub.seconds) < _SHARED:
             pair = replace(pair, pool=held.enter_context(ThreadPoolExecutor(slots)))
         return analyse(pair, methods.build(names, ai_model, pair, places, models), tolerance, progress)
 

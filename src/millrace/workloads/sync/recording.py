@@ -142,24 +142,24 @@ class Recording:
         """
         function = features.FEATURES[name]
         block = 6000 * pool
-        parts: list[Array] = []
-        active: list[NDArray[np.bool_]] = []
-        for start in range(0, self.facts.frames, block):
+        count = self.facts.frames // pool
+        bands = np.zeros((1, 0), np.float32)
+        active = np.zeros(count, np.bool_)
+        for start in range(0, count * pool, block):
             before = min(CONTEXT, start)
-            mel = self.mel(start - before, start + block + CONTEXT)
-            size = min(block, self.facts.frames - start)
+            size = min(block, count * pool - start)
+            mel = self.mel(start - before, start + size + CONTEXT)
             drawn = function(mel)[before : before + size]
-            whole = len(drawn) // pool * pool
-            pooled = drawn[:whole:pool]
+            pooled = drawn[::pool]
             for shift in range(1, pool):
-                pooled = pooled + drawn[shift:whole:pool]
-            parts.append(pooled.T / np.float32(pool))
-            heard = self.heard(start, start + whole)
-            active.append(np.logical_or.reduce(heard.reshape(-1, pool), axis=1))
-        if not parts:
-            return np.zeros((1, 0), np.float32)
-        bands = np.ascontiguousarray(np.concatenate(parts, axis=1))
-        return features.normalise(bands, FRAME_RATE / pool, np.concatenate(active))
+                pooled = pooled + drawn[shift::pool]
+            if start == 0:
+                bands = np.empty((drawn.shape[1], count), np.float32)
+            part = slice(start // pool, (start + size) // pool)
+            np.divide(pooled.T, np.float32(pool), out=bands[:, part])
+            heard = self.heard(start, start + size)
+            np.logical_or.reduce(heard.reshape(-1, pool), axis=1, out=active[part])
+        return features.normalise(bands, FRAME_RATE / pool, active)
 
     def excerpt(self, name: str, start: int, count: int) -> Array:
         """Return ``count`` frames of the named feature from ``start`` on, normalised by themselves.
