@@ -38,6 +38,9 @@ _LONG = 20_000
 
 _ROUGH = 4
 
+_PIECE = 65_536
+"""Lags of which the energies are looked up at a time, so that ten hours take little more memory."""
+
 _SAMPLED = 30_000
 """Lags from which what is usual is known well enough."""
 
@@ -85,7 +88,7 @@ class Searcher:
     Transforms of the master are kept only while that takes little memory. Several threads may look at once.
     """
 
-    _KEPT = 150_000_000
+    _KEPT = 60_000_000
 
     def __init__(self, master: Array, rate: float) -> None:
         self.master = master
@@ -137,14 +140,11 @@ class Searcher:
         # The overlap grows with the lag up to the shorter length, and shrinks again.
         lags = np.arange(enough - n, k - enough + 1)
         total = self._products(other)[enough - 1 : n + k - enough]
-        start, end = np.maximum(0, -lags), np.minimum(n, k - lags)
-        own = self._energy.take(end) - self._energy.take(start)
-        cumulated = _cumulated(other)
-        others = cumulated.take(end + lags) - cumulated.take(start + lags)
-        energy = np.sqrt(own * others, dtype=np.float32)
+        energy, weight = self._energies(other, lags)
         floor = np.float32(max(1e-9, 1e-3 * float(energy.max())))
-        similarity = np.where(energy > floor, total, np.float32(0.0)) / np.maximum(energy, floor)
-        raw = similarity * np.sqrt(end - start, dtype=np.float32)
+        similarity: Array = np.where(energy > floor, total, np.float32(0.0))
+        similarity /= np.maximum(energy, floor)
+        raw: Array = similarity * weight
         sampled = raw[:: max(1, len(raw) // _SAMPLED)]
         middle = np.median(sampled)
         deviation = 1.4826 * float(np.median(np.abs(sampled - middle)))
@@ -153,6 +153,20 @@ class Searcher:
         raw -= middle
         raw /= np.float32(deviation)
         return lags, raw, similarity
+
+    def _energies(self, other: Array, lags: NDArray[np.int64]) -> tuple[Array, Array]:
+        """Return, at each lag, what the product would be if both were alike, and the root of the overlap."""
+        n, k = self.frames, other.shape[1]
+        cumulated = _cumulated(other)
+        energy, weight = np.empty(len(lags), np.float32), np.empty(len(lags), np.float32)
+        for at in range(0, len(lags), _PIECE):
+            part = lags[at : at + _PIECE]
+            start, end = np.maximum(0, -part), np.minimum(n, k - part)
+            own = self._energy.take(end) - self._energy.take(start)
+            others = cumulated.take(end + part) - cumulated.take(start + part)
+            energy[at : at + _PIECE] = np.sqrt(own * others)
+            weight[at : at + _PIECE] = np.sqrt(end - start)
+        return energy, weight
 
     def _products(self, other: Array) -> Array:
         """Return the sum of products at each lag from ``1 - frames`` to ``len(other) - 1``."""
@@ -230,13 +244,18 @@ def find_speed(searcher: Searcher, dub: Array, each: Each = map) -> Peak | None:
         return best
     others = [stretch for stretch in STRETCHES if stretch != 1.0]
     if min(searcher.frames, dub.shape[1]) > _LONG:
-        rough, small = Searcher(_averaged(searcher.master), searcher.rate / _ROUGH), _averaged(dub)
-        seen = [peak for peak in each(lambda stretch: rough.find(small, stretch), others) if peak is not None]
-        others = [peak.stretch for peak in sorted(seen, key=lambda peak: peak.z)[-1:]]
+        others = _likeliest(searcher, dub, others, each)
     for peak in each(lambda stretch: searcher.find(dub, stretch), others):
         if peak is not None and (best is None or peak.z > best.z * 1.05):
             best = peak
     return best
+
+
+def _likeliest(searcher: Searcher, dub: Array, stretches: list[float], each: Each) -> list[float]:
+    """Return the one of the stretches that stands out most among averages; none if none does."""
+    rough, small = Searcher(_averaged(searcher.master), searcher.rate / _ROUGH), _averaged(dub)
+    seen = [peak for peak in each(lambda stretch: rough.find(small, stretch), stretches) if peak is not None]
+    return [peak.stretch for peak in sorted(seen, key=lambda peak: peak.z)[-1:]]
 
 
 def _averaged(features: Array) -> Array:
