@@ -72,7 +72,7 @@ def create(engine: Engine, round_: Round, new: NewJob | Mapping[str, Any]) -> tu
     if limit is not None and tx.unfinished_jobs(new.kind) >= limit:
         raise QueueFull(f"{new.kind} has {limit} unfinished jobs already, which is its limit")
     row = tx.insert_job(new, stages, now, new.ttl if new.ttl is not None else workload.ttl)
-    engine.loop.adopt(tx, row)
+    engine.loop.recovery.adopt(tx, row)
     round_.event(row, "job.created", total=row.total)
     return row.id, True
 
@@ -172,7 +172,7 @@ def retry(engine: Engine, round_: Round, job_id: str, idxs: Sequence[int] | None
     row.state = State.RUNNING if row.started_at is not None else State.QUEUED
     round_.event(row, "job.updated", retried=len(moved))
     engine.loop.scheduler.remove(job_id)
-    engine.loop.adopt(tx, row)
+    engine.loop.recovery.adopt(tx, row)
 
 
 def _check_room(engine: Engine, round_: Round, row: JobRow) -> None:

@@ -20,26 +20,20 @@ from typing import Any
 import orjson
 
 from millrace.engine.artifacts import ArtifactStore
+from millrace.engine.dispatch import LEASE_SECONDS, Dispatch
 from millrace.engine.events import Feed
-from millrace.engine.executors import OVERDUE, Call, Executor, Report
+from millrace.engine.executors import OVERDUE, Executor, Report
 from millrace.engine.model import Event, State
 from millrace.engine.outcomes import Outcomes
+from millrace.engine.recovery import Recovery
 from millrace.engine.round import Round, RoundEvent, Running
-from millrace.engine.scheduler import ActiveJob, Pick, Scheduler
-from millrace.engine.store import (
-    PLAN_STAGE,
-    JobRow,
-    LeadershipLost,
-    Store,
-    Transaction,
-    TransactionLost,
-)
+from millrace.engine.scheduler import ActiveJob, Scheduler
+from millrace.engine.store import LeadershipLost, Store, TransactionLost
 from millrace.engine.workload import Workload
 from millrace.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
-LEASE_SECONDS = 30.0
 _RENEW_SECONDS = 10.0
 _PROGRESS_SECONDS = 0.1
 _ETA_SECONDS = 0.5
@@ -91,6 +85,8 @@ class EngineLoop:
         )
         self.calls: dict[int, Running] = {}
         self.outcomes = Outcomes(self.scheduler, executor, artifacts, workloads, self.calls)
+        self.dispatch = Dispatch(self.scheduler, executor, self.outcomes, self.calls)
+        self.recovery = Recovery(self.scheduler, executor, workloads, self.calls)
         self.failure: str | None = None
         self.listeners: list[Callable[[Sequence[RoundEvent]], None]] = []
         self.rounds = 0
@@ -99,7 +95,6 @@ class EngineLoop:
         self._inbox: deque[tuple[Request, Future[Any]]] = deque()
         self._progress_at = 0.0
         self._renew_at = 0.0
-        self._lease = 0
         self._stopping = threading.Event()
         self._accepting = True
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -260,9 +255,9 @@ class EngineLoop:
             # First of all: from here on whoever was in charge before can write nothing more.
             epoch = int(tx.fact("lease_epoch") or 0) + 1
             tx.set_fact("lease_epoch", str(epoch))
-            self._lease = epoch << 32
+            self.dispatch.number_from(epoch << 32)
             round_ = Round(tx, self.clock())
-            outlived = self._load(tx, round_.now)
+            outlived = self.recovery.load(tx, round_.now)
             for kind in self.workloads:
                 mode = tx.fact(f"workload:{kind}")
                 if mode in ("paused", "draining"):
@@ -280,62 +275,6 @@ class EngineLoop:
         else:
             self.artifacts.discard("staging")
         log.info("took up %d unfinished jobs, %d calls run on", len(self.scheduler.jobs), len(self.calls))
-
-    def _load(self, tx: Transaction, now: float) -> bool:
-        """Take up what the database has: jobs, and the calls that run on; whether calls outlive servers."""
-        survivors = self.executor.survivors(tx)
-        alive = self.calls.keys() if survivors is None else [call.lease for call in survivors]
-        tx.requeue_running(now, list(alive))
-        self.scheduler.clear()
-        for row in tx.active_jobs():
-            if self.adopt(tx, row) is None:
-                log.error("job %s waits: its workload %r is not installed", row.id, row.kind)
-        if survivors is not None:
-            for lease in self.calls.keys() - set(alive):
-                del self.calls[lease]
-                self.executor.forget(lease)
-            for call in survivors:
-                self._adopt_call(call, now)
-        for running in self.calls.values():
-            running.open.clear()
-            self.scheduler.occupy(running.call.kind, running.call.stage, running.call.slots)
-        for job in list(self.scheduler.jobs.values()):
-            for idx, _, tries, losses, lease in tx.running_items(job.row):
-                if lease in self.calls:
-                    self.calls[lease].open.add(idx)
-                    item = self.calls[lease].items[idx]
-                    item.tries, item.losses = tries, losses
-        return survivors is not None
-
-    def _adopt_call(self, call: Call, now: float) -> None:
-        """Take up a call that is under way but that this server has not dispatched."""
-        if call.lease in self.calls:
-            return
-        job = self.scheduler.jobs.get(call.job)
-        names = {stage.name: index for index, stage in enumerate(job.stages)} if job is not None else {}
-        plan = job.workload.plan if job is not None else None
-        if plan is not None and plan.name == call.stage.name:
-            names[plan.name] = PLAN_STAGE
-        if job is None or call.stage.name not in names:
-            self.executor.kill(call.lease, "nobody waits for it any more")
-            return
-        index = names[call.stage.name]
-        items = {item.idx: item for item in call.items}
-        self.calls[call.lease] = Running(call, job, index, set(), items, now, None)
-
-    def adopt(self, tx: Transaction, row: JobRow) -> ActiveJob | None:
-        """Take a job into the scheduler as the database has it; None when its workload is unknown."""
-        workload = self.workloads.get(row.kind)
-        if workload is None:
-            return None
-        job = self.scheduler.take_in(row, workload, tx.stage_counts(row))
-        for index, load in job.loads.items():
-            if load.queued:
-                job.wait(index, tx.next_available(row, index) or 0.0)
-        for running in self.calls.values():
-            if running.call.job == row.id:
-                running.job = job
-        return job
 
     def _interrupt(self, round_: Round, job: ActiveJob) -> None:
         error = orjson.dumps(
@@ -364,7 +303,8 @@ class EngineLoop:
             reports = [*reports, *self.executor.collect(tx)]
             if reports:
                 self.outcomes.take(round_, reports, ended)
-            self._dispatch(round_, ended)
+            if not self._stopping.is_set():
+                self.dispatch.fill(round_, ended)
             if round_.calls:
                 self.executor.record(tx, [(each.call, each.job.row.priority) for each in round_.calls])
             self._renew(round_)
@@ -415,7 +355,7 @@ class EngineLoop:
     def _take_up(self) -> None:
         """Take up what the database has, whatever became of the commit that failed."""
         with self.store.begin() as tx:
-            self._load(tx, self.clock())
+            self.recovery.load(tx, self.clock())
         self._stale = False
 
     def _write(self, round_: Round) -> None:
@@ -460,83 +400,6 @@ class EngineLoop:
                 action()
             except Exception:
                 log.exception("what was to be done after a commit failed")
-
-    # -- dispatch -----------------------------------------------------------------------------
-
-    def _dispatch(self, round_: Round, ended: list[int]) -> None:
-        while not self._stopping.is_set():
-            pick = self.scheduler.pick(round_.now)
-            if pick is not None:
-                self._claim(round_, pick)
-            elif not self._make_room(round_, ended):
-                return
-
-    def _make_room(self, round_: Round, ended: list[int]) -> bool:
-        """Call back what was sent ahead where something more urgent waits for its slot; return if any was.
-
-        What a worker has begun goes on. Each call is asked back once: begun, it does not become unbegun.
-        """
-        if not self.executor.ahead or not self.scheduler.mixed:
-            return False
-        over = set(ended)
-        calls = {
-            lease: running
-            for lease, running in self.calls.items()
-            if not running.asked_back and lease not in over
-        }
-        if not calls:
-            return False
-        lowest = min(running.job.row.priority for running in calls.values())
-        asked = []
-        for resource, priority in self.scheduler.waits(round_.now, lowest).items():
-            for lease, running in calls.items():
-                if running.call.stage.resource == resource and running.job.row.priority < priority:
-                    running.asked_back = True
-                    asked.append(lease)
-        return bool(asked) and self.outcomes.recall(round_, asked, ended)
-
-    def _claim(self, round_: Round, pick: Pick) -> None:
-        job, row = pick.job, pick.job.row
-        self._lease += 1
-        items = round_.tx.claim(
-            row, pick.stage, self._lease, round_.now + LEASE_SECONDS, round_.now, pick.limit
-        )
-        if not items:
-            # All that is queued waits for its time; without this the pick would come again at once.
-            wake = round_.tx.next_available(row, pick.stage)
-            if wake is None:
-                queued = job.loads[pick.stage].queued
-                log.error("job %s: %d items counted as queued are not there", row.id, queued)
-                job.dequeue(pick.stage, queued)
-            else:
-                job.wait(pick.stage, max(wake, round_.now + 0.001))
-            return
-        self.scheduler.taken(pick, len(items))
-        stage = job.stage(pick.stage)
-        artifacts = round_.tx.artifact_keys(row, [item.idx for item in items]) if pick.stage > 0 else {}
-        call = Call(self._lease, row.id, row.kind, stage, row.options, row.meta, items, pick.slots, artifacts)
-        running = Running(
-            call,
-            job,
-            pick.stage,
-            {item.idx for item in items},
-            {item.idx: item for item in items},
-            round_.now,
-            None if stage.timeout is None or self.executor.keeps_time else round_.now + stage.timeout,
-        )
-        round_.calls.append(running)
-        if row.started_at is None:
-            row.started_at = round_.now
-            round_.event(row, "job.started")
-        if row.state is State.QUEUED:
-            row.state = State.RUNNING
-        breaker = self.scheduler.breakers.get((row.kind, stage.name))
-        if breaker is not None:
-            breaker.started(self._lease)
-        if pick.stage != PLAN_STAGE:
-            for item in items:
-                round_.event(row, "item.started", item.idx, stage=stage.name, attempt=item.attempt)
-        round_.touch(row)
 
     def _kill_overdue(self, now: float) -> None:
         for lease, running in self.calls.items():
