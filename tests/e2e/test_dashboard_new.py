@@ -209,6 +209,25 @@ def test_a_folder_for_tracks_with_its_options(server: LiveServer, look: Looker) 
     assert options["filters"] == {"exclude_patterns": ["*sample*", "extras/*"]}
 
 
+def test_a_folder_that_is_being_opened_is_not_mistaken_for_the_one_before(
+    server: LiveServer, look: Looker
+) -> None:
+    from playwright.sync_api import Route, expect
+
+    page = look.open(f"{server.url}/ui/new?kind=tracks")
+    browser = page.get_by_role("list", name="Files on the server")
+    talks = browser.get_by_role("button", name="talks")
+    expect(talks).to_be_visible()
+    held: list[Route] = []
+    page.route("**/media?path=*", lambda route: held.append(route))
+    talks.click()
+    expect(page.locator(".browser")).to_have_js_property("inert", True)
+    held[0].continue_()
+    expect(page.locator(".browser")).to_have_js_property("inert", False)
+    browser.get_by_role("button", name="Choose this folder").click()
+    expect(page.locator(".chosen-list li")).to_contain_text(str(server.media_roots[0] / "talks"))
+
+
 def test_pairs_for_sync(server: LiveServer, look: Looker, tmp_path: Path) -> None:
     from playwright.sync_api import expect
 

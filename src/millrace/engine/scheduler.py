@@ -26,7 +26,7 @@ round is flushed to disk does so for a small part of its time.
 """
 
 _ROUNDS_A_CHUNK = 16
-_LEAST_SECONDS = 0.015
+_LEAST_SECONDS = 0.005
 """A call costs something itself: none is made for less work than this while more is queued."""
 
 _PACE_WEIGHT = 0.2

@@ -196,7 +196,7 @@ def test_a_paused_stage_lets_one_item_through_when_its_time_has_come() -> None:
         (0.004, 0.0101, 500, 40),  # sixteen rounds' time
         (0.01, 1.0, 500, 25),  # never more than a quarter of a second
         (0.00001, 0.0, 500, 64),
-        (0.02, 0.0, 4, 2),  # shared out over both slots
+        (0.004, 0.0, 4, 2),  # shared out over both slots
         (0.00001, 0.0, 10, 10),  # but not where that saves less than a call costs
     ],
 )

@@ -120,39 +120,47 @@ class NewJob extends HTMLElement {
   /** @param {string | null} path */
   async #browse(path) {
     const list = /** @type {HTMLElement} */ (this.querySelector(".browser"));
-    await this.#guarded(async () => {
-      const found = await ask("GET", path === null ? "/media" : `/media?path=${encodeURIComponent(path)}`);
-      if (path === null && found.entries.length === 1) {
-        await this.#browse(found.entries[0].path);
-        return;
-      }
-      const head = made("li", "crumb", found.path ?? "Media roots");
-      if (found.path !== null) {
-        head.append(made("span", "grow", ""), this.#pick("Choose this folder", found.path, true));
-      }
-      const rows = found.entries.map((/** @type {{name: string, path: string, kind: string, bytes: number | null}} */ entry) => {
-        const row = made("li", "");
-        const folder = entry.kind === "folder";
-        const open = /** @type {HTMLButtonElement} */ (made("button", "entry", ""));
-        open.type = "button";
-        open.append(icon(folder ? "folder" : "file"), entry.name);
-        open.addEventListener("click", () => (folder ? this.#browse(entry.path) : this.#take(entry.path, false)));
-        row.append(open);
-        if (!folder) row.append(made("span", "small quiet", size(entry.bytes ?? 0)));
-        return row;
-      });
-      if (found.path !== null) {
-        const up = made("li", "");
-        const button = /** @type {HTMLButtonElement} */ (made("button", "entry", ".."));
-        button.type = "button";
-        button.addEventListener("click", () => this.#browse(found.parent));
-        up.append(button);
-        rows.unshift(up);
-      }
-      if (found.truncated) rows.push(made("li", "quiet", "There is more; type its path into a CSV."));
-      list.replaceChildren(head, ...rows);
-      list.scrollTop = 0;
+    // Until the folder is there, what is shown belongs to another: choosing it would take the wrong one.
+    list.inert = true;
+    await this.#guarded(async () => this.#list(list, path));
+    list.inert = false;
+  }
+
+  /**
+   * @param {HTMLElement} list
+   * @param {string | null} path
+   */
+  async #list(list, path) {
+    let found = await ask("GET", path === null ? "/media" : `/media?path=${encodeURIComponent(path)}`);
+    if (path === null && found.entries.length === 1) {
+      found = await ask("GET", `/media?path=${encodeURIComponent(found.entries[0].path)}`);
+    }
+    const head = made("li", "crumb", found.path ?? "Media roots");
+    if (found.path !== null) {
+      head.append(made("span", "grow", ""), this.#pick("Choose this folder", found.path, true));
+    }
+    const rows = found.entries.map((/** @type {{name: string, path: string, kind: string, bytes: number | null}} */ entry) => {
+      const row = made("li", "");
+      const folder = entry.kind === "folder";
+      const open = /** @type {HTMLButtonElement} */ (made("button", "entry", ""));
+      open.type = "button";
+      open.append(icon(folder ? "folder" : "file"), entry.name);
+      open.addEventListener("click", () => (folder ? this.#browse(entry.path) : this.#take(entry.path, false)));
+      row.append(open);
+      if (!folder) row.append(made("span", "small quiet", size(entry.bytes ?? 0)));
+      return row;
     });
+    if (found.path !== null) {
+      const up = made("li", "");
+      const button = /** @type {HTMLButtonElement} */ (made("button", "entry", ".."));
+      button.type = "button";
+      button.addEventListener("click", () => this.#browse(found.parent));
+      up.append(button);
+      rows.unshift(up);
+    }
+    if (found.truncated) rows.push(made("li", "quiet", "There is more; type its path into a CSV."));
+    list.replaceChildren(head, ...rows);
+    list.scrollTop = 0;
   }
 
   /**
