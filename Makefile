@@ -38,7 +38,7 @@ $(BIN)/mkdocs: $(STAMP)
 	@touch $@
 
 test: setup  ## Run the tests; some of them: make test ARGS="tests/unit -k fetch"
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 chaos: setup  ## Break a cluster of the suite's own in 200 ways; some: make chaos ARGS="--iterations 20 --seed 7"
 	$(BIN)/python -m tests.chaos $(ARGS)
