@@ -390,7 +390,7 @@ class Uploads:
         except FormParserError as error:
             raise InvalidRequest(f"the multipart boundary cannot be used: {error}") from error
         try:
-            async for block in _blocks(request, limit):
+            async for block in blocks(request, limit):
                 await self.in_thread(receiver.feed, block)
             digest = await self.in_thread(receiver.complete)
         except BaseException:
@@ -399,7 +399,7 @@ class Uploads:
         return Form(receiver.fields, receiver.files, digest, (prefix,) if receiver.files else ())
 
     async def _read_urlencoded(self, request: Request) -> Form:
-        body = b"".join([block async for block in _blocks(request, _MAX_FIELD)])
+        body = b"".join([block async for block in blocks(request, _MAX_FIELD)])
         try:
             pairs = parse_qsl(_text(body), keep_blank_values=True, max_num_fields=self._limits.parts)
         except ValueError as error:
@@ -407,7 +407,7 @@ class Uploads:
         return Form(pairs, [], hashlib.sha256(body).hexdigest())
 
 
-async def _blocks(request: Request, limit: int) -> AsyncIterator[bytes]:
+async def blocks(request: Request, limit: int) -> AsyncIterator[bytes]:
     """Yield the body in blocks of about a megabyte; TooLarge beyond ``limit`` bytes."""
     buffer = bytearray()
     seen = 0

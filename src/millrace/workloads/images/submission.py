@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from millrace.engine.model import Job, NewItem, NewJob
-from millrace.errors import InvalidRequest, TooLarge
+from millrace.errors import InvalidRequest
 from millrace.server.idempotency import idempotency
+from millrace.server.uploads import blocks
 from millrace.sources import plain_name
 from millrace.workloads.images import KIND
 from millrace.workloads.images.bodies import BodyReader, Decoded
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from millrace.server.services import Services
 
-_BLOCK = 2**20
 _ENDINGS = {b"\xff\xd8\xff": ".jpg", b"\x89PN": ".png"}
 
 
@@ -99,18 +99,9 @@ class Submission:
             self._services.blobs.discard(owns)
 
     async def _read(self, request: Request, reader: BodyReader) -> tuple[list[Given], str]:
-        limit = body_limit(self._settings)
         in_thread = self._services.uploads.in_thread
-        buffer, seen = bytearray(), 0
-        async for chunk in request.stream():
-            seen += len(chunk)
-            if seen > limit:
-                raise TooLarge(f"the body is larger than {limit} bytes")
-            buffer += chunk
-            if len(buffer) >= _BLOCK:
-                await in_thread(reader.feed, bytes(buffer))
-                buffer.clear()
-        await in_thread(reader.feed, bytes(buffer))
+        async for block in blocks(request, body_limit(self._settings)):
+            await in_thread(reader.feed, block)
         return await in_thread(self._images, reader), reader.digest()
 
     def _images(self, reader: BodyReader) -> list[Given]:
