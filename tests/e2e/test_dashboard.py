@@ -123,8 +123,10 @@ def test_many_jobs_are_cancelled_after_their_count_was_shown(
     from playwright.sync_api import expect
 
     jobs.run({}, label="bulk done")
-    made = [jobs.submit({"sleep": 60}, {"sleep": 60}, label=f"bulk {n}") for n in range(2)]
-    server.wait(made[0], "running")
+    # One at a time: what was quick so far shares a call, these would too.
+    made = [jobs.submit({"sleep": 60}, {"sleep": 60}, label=f"bulk {n}", parallelism=1) for n in range(2)]
+    for job in made:
+        server.wait(job, "running")
     page = look.open(f"{server.url}/ui/jobs?q=bulk")
     page.get_by_role("checkbox", name="Select all jobs of this page").check()
     bar = page.locator("bulk-bar")

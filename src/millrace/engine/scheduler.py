@@ -18,7 +18,7 @@ from millrace.engine.model import State
 from millrace.engine.store import PLAN_STAGE, JobRow
 from millrace.engine.workload import Stage, Workload
 
-CHUNK_SECONDS = (0.12, 0.25)
+CHUNK_SECONDS = (0.02, 0.25)
 """How long a chunk of small items may take at least and at most: the grain of priorities.
 
 In between it lasts ``_ROUNDS_A_CHUNK`` rounds, so that a worker which waits for its next call while a
@@ -26,8 +26,6 @@ round is flushed to disk does so for a small part of its time.
 """
 
 _ROUNDS_A_CHUNK = 16
-_LEAST_SECONDS = 0.005
-"""A call costs something itself: none is made for less work than this while more is queued."""
 
 _PACE_WEIGHT = 0.2
 _SHORT_SECONDS = 0.25
@@ -324,7 +322,7 @@ class Scheduler:
         slots = 1
         if stage.max_slots > 1:
             slots = max(1, min(stage.max_slots, free // max(1, min(room, free))))
-        return Pick(job, index, self._chunk(job.row.kind, stage, room), slots)
+        return Pick(job, index, self._chunk(job.row.kind, stage, room, free), slots)
 
     def _room(self, job: ActiveJob, index: int, now: float) -> int:
         """Return how many items of a stage might start now if there were slots enough."""
@@ -350,19 +348,16 @@ class Scheduler:
             free = min(free, int(limit * factor) - self.used_by_stage[kind, stage.name])
         return free
 
-    def _chunk(self, kind: str, stage: Stage, room: int) -> int:
+    def _chunk(self, kind: str, stage: Stage, room: int, free: int) -> int:
         pace = self.paces.get((kind, stage.name))
         if stage.chunk <= 1 or pace is None:
             return 1
         most = CHUNK_SECONDS[1]
         seconds = min(most, max(self._grain, _ROUNDS_A_CHUNK * self.round_seconds))
         fits = int(seconds / max(pace.work, 1e-6))
-        least = int(_LEAST_SECONDS / max(pace.work, 1e-6))
-        # What is left is shared out over all slots rather than given to the one that is free now: calls
-        # grow smaller towards the end of a job, so that its workers end together (guided self-scheduling,
-        # Polychronopoulos and Kuck 1987).
-        share = -(-room // max(1, self.slots.get(stage.resource, 1)))
-        return max(1, min(stage.chunk, fits, room, max(share, least)))
+        # What is left is shared out over the free slots rather than given to one worker; but a call
+        # costs something itself, so none is made for less than a few milliseconds of work.
+        return max(1, min(stage.chunk, fits, room, max(-(-room // free), fits // 4)))
 
     def taken(self, pick: Pick, number: int) -> None:
         """Note what was claimed of a pick."""

@@ -129,7 +129,7 @@ class DiesWithServer:
 
     commands_wait = False
     keeps_time = False
-    grain = 0.12
+    grain = 0.02
     ahead = 0.0
 
     def limit(self, kind: str, stage: Stage) -> int | None:
