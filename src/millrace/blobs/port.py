@@ -77,7 +77,7 @@ class Blobs(Protocol):
         """Begin to write a blob of up to ``most`` bytes, whose bytes come piece by piece.
 
         Whoever gets it closes it and commits it by ``commit_all``, or aborts it. What a process leaves
-        behind that is killed in between is found by ``list("staging")`` or ``unfinished``.
+        behind that is killed in between is listed below ``staging``, or dropped by ``drop_unfinished``.
         """
 
     def commit_all(self, writers: Sequence[BlobWriter]) -> None:

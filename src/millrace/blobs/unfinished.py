@@ -56,12 +56,14 @@ class MultipartUploads:
                     entry.findtext(f"{space}UploadId", ""),
                     initiated.timestamp(),
                 )
-            if answer.findtext(f"{space}IsTruncated") != "true":
-                return
-            marks = {
+            following = {
                 "key-marker": answer.findtext(f"{space}NextKeyMarker", ""),
                 "upload-id-marker": answer.findtext(f"{space}NextUploadIdMarker", ""),
             }
+            # A store that names the same place again would keep this going for ever.
+            if answer.findtext(f"{space}IsTruncated") != "true" or following == marks:
+                return
+            marks = following
 
     def abort(self, unfinished: Unfinished) -> None:
         """Drop its parts; that it is gone already is no error."""

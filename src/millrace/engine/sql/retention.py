@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import orjson
-from sqlalchemy import select
+from sqlalchemy import Column, select
 
 from millrace.engine.sql import schema
 from millrace.engine.sql.statements import Selects, Statements
@@ -47,20 +47,20 @@ class RetentionSelects(Selects):
 
     def nameless(self, keys: Iterable[str]) -> set[str]:
         """Return those keys that no artifact has."""
-        table, wanted = schema.artifacts, list(keys)
-        found: set[str] = set()
-        for start in range(0, len(wanted), _AT_ONCE):
-            some = wanted[start : start + _AT_ONCE]
-            found.update(row[0] for row in self._rows(select(table.c.key).where(table.c.key.in_(some))))
-        return set(wanted) - found
+        wanted = set(keys)
+        return wanted - self._there(schema.artifacts.c.key, wanted)
 
     def known_jobs(self, ids: Iterable[str]) -> set[str]:
         """Return those ids that are jobs'."""
-        table, wanted = schema.jobs, list(ids)
+        return self._there(schema.jobs.c.id, ids)
+
+    def _there(self, column: Column[str], values: Iterable[str]) -> set[str]:
+        """Return those values that a column holds."""
+        wanted = list(values)
         found: set[str] = set()
         for start in range(0, len(wanted), _AT_ONCE):
             some = wanted[start : start + _AT_ONCE]
-            found.update(row[0] for row in self._rows(select(table.c.id).where(table.c.id.in_(some))))
+            found.update(row[0] for row in self._rows(select(column).where(column.in_(some))))
         return found
 
     def kept_by_others(self, job_id: str, keys: Iterable[str], prefixes: Iterable[str]) -> set[str]:
