@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from millrace.engine.lifecycle import backoff
@@ -292,31 +292,33 @@ class Deliveries:
         return delivery
 
     async def resend(self, id: str, channel: str) -> Delivery:
-        """Send a delivery once more, with all its attempts before it. Conflict while it is pending."""
+        """Send a delivery once more, with all its attempts before it. Conflict while it is pending.
 
-        await self._engine.command("deliveries.resend", id=id, channel=channel)
-        return await self.get(id, channel)
+        Return it as it is before the first of them.
+        """
+        return Delivery(**await self._engine.command("deliveries.resend", id=id, channel=channel))
 
-    def _resend(self, round_: Round, id: str, channel: str) -> None:
+    def _resend(self, round_: Round, id: str, channel: str) -> dict[str, Any]:
         delivery = round_.tx.load_delivery(id)
         if delivery is None or delivery.channel != channel:
             raise NotFound(f"nothing was sent under the id {id!r}")
         if delivery.state == "pending":
             raise Conflict(f"the delivery {id} is still being tried (attempt {delivery.attempts})")
         now = round_.now
-        round_.tx.save_delivery(
-            replace(delivery, state="pending", attempts=0, next_at=now, finished_at=None, updated_at=now)
-        )
+        again = replace(delivery, state="pending", attempts=0, next_at=now, finished_at=None, updated_at=now)
+        round_.tx.save_delivery(again)
         round_.afterwards.append(self._timer.wake)
+        return asdict(again)
 
     async def tell(self, channel: str, message: Message) -> Delivery:
-        """Send something that no job's end was the cause of."""
-        id = await self._engine.command("deliveries.tell", channel=channel, message=message)
-        return await self.get(id, channel)
+        """Send something that no job's end was the cause of; return it as it is before its first attempt."""
+        return Delivery(**await self._engine.command("deliveries.tell", channel=channel, message=message))
 
-    def _tell(self, round_: Round, channel: str, message: Message | Mapping[str, Any]) -> str:
+    def _tell(self, round_: Round, channel: str, message: Message | Mapping[str, Any]) -> dict[str, Any]:
         given = message if isinstance(message, Message) else Message(**message)
-        return self._write(round_, self._channels[channel], given)
+        written = round_.tx.load_delivery(self._write(round_, self._channels[channel], given))
+        assert written is not None
+        return asdict(written)
 
     def _on_finished(self, round_: Round, row: JobRow) -> None:
         job = round_.tx.notification_source(row)
