@@ -65,7 +65,7 @@ def act(ctx: StageContext) -> Mapping[str, Any] | Skip | None:
             time.sleep(0.06)
         return None
     if deed == "eat":
-        return {"size": len(bytearray(ctx.input["bytes"]))}
+        return {"size": len(b"\1" * ctx.input["bytes"]), "pid": os.getpid()}
     if deed == "warm":
         return {"model": ctx.model("model", lambda: os.urandom(8).hex()), "pid": os.getpid()}
     if deed == "slots":
@@ -103,6 +103,18 @@ def act(ctx: StageContext) -> Mapping[str, Any] | Skip | None:
     if deed == "missing":
         ctx.artifact("promised.txt")
         return None
+    if deed == "litter":
+        path = ctx.artifact("out.txt")
+        path.write_text("done")
+        path.with_suffix(".tmp").write_text("left beside it")
+        (path.parent / "folder").mkdir()
+        (path.parent / "folder" / "file").write_text("left in a folder")
+        (ctx.workdir / "notes").write_text("left in the work directory")
+        return None
+    if deed == "stuck":
+        (ctx.workdir / "half").write_text("half of it")
+        Path(ctx.input["path"]).write_text(f"{ctx.workdir}\n")
+        time.sleep(60)
     if deed == "half":
         ctx.artifact("out.txt").write_text("half of it")
         raise BadInput("it broke in the middle")

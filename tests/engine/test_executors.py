@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import shutil
 import signal
 import threading
 import time
@@ -22,7 +23,13 @@ from millrace.engine.executors import OVERDUE, Added, Call, Done, Ended, Executo
 from millrace.engine.model import NewItem, NewJob, State
 from millrace.engine.store import Claimed
 from millrace.engine.workload import Stage
-from tests.engine.executors import MakeExecutor, make_executor, queue_prefix  # noqa: F401 - fixtures
+from tests.engine.executors import (
+    MakeExecutor,
+    add_root_to_path,
+    make_executor,  # noqa: F401 - a fixture
+    make_local,
+    queue_prefix,  # noqa: F401 - a fixture
+)
 from tests.engine.rig import ONE, build, stage
 from tests.processes import PATIENCE, gone, pids
 
@@ -177,8 +184,31 @@ def test_a_failed_item_stores_nothing(bench: Bench) -> None:
 
 
 def test_work_directories_do_not_stay(bench: Bench) -> None:
-    bench.run({"do": "write"}, {"do": "half"})
-    assert [path for path in (bench.directory / "scratch").rglob("*") if path.is_file()] == []
+    bench.run({"do": "write"}, {"do": "half"}, {"do": "litter"})
+    (done,) = bench.run({"do": "litter"})
+    assert done.verdict == "succeeded"
+    (scratch,) = bench.directory.rglob("scratch")
+    assert [path for path in scratch.rglob("*") if path.parent != scratch] == []
+
+
+def test_a_killed_call_leaves_no_work_files(bench: Bench) -> None:
+    told = bench.directory / "where"
+    lease = bench.call({"do": "stuck", "path": str(told)})
+    bench.until(lambda: told.exists() and told.read_text().endswith("\n"))
+    work = Path(told.read_text().strip())
+    assert (work / "half").exists()
+    bench.executor.kill(lease, "enough")
+    bench.end(lease)
+    bench.until(lambda: not work.exists())
+
+
+def test_work_goes_on_when_somebody_has_tidied_the_work_files_away(bench: Bench) -> None:
+    bench.run({"do": "write"})
+    (scratch,) = bench.directory.rglob("scratch")
+    shutil.rmtree(scratch)
+    for _ in range(3):
+        (done,) = bench.run({"do": "write"})
+        assert done.verdict == "succeeded", done.error
 
 
 def test_a_plan_call_adds_items(bench: Bench) -> None:
@@ -405,6 +435,29 @@ def test_polling_ends_when_woken_from_another_thread(bench: Bench) -> None:
     bench.executor.poll(PATIENCE)
     assert time.monotonic() - before < PATIENCE / 2
     timer.join()
+
+
+def test_workers_that_cannot_be_started_are_started_once_they_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_root_to_path(monkeypatch)
+    blobs = open_store({"root": str(tmp_path / "blobs")})
+    bench = Bench(make_local(tmp_path, blobs.descriptor(), SLOTS), tmp_path / "blobs", tmp_path)
+    bench.executor.start()
+    try:
+        bench.run({"do": "echo"})
+        # A full disk takes no new directory either.
+        shutil.rmtree(tmp_path / "scratch")
+        (tmp_path / "scratch").write_text("in the way")
+        for worker in bench.executor.workers():
+            os.kill(worker.pid, signal.SIGKILL)
+        bench.until(lambda: not bench.executor.workers())
+        lease = bench.call({"do": "echo"})
+        assert not bench.executor.poll(0.1)
+        (tmp_path / "scratch").unlink()
+        assert isinstance(bench.end(lease)[-1], Ended)
+    finally:
+        bench.executor.stop()
 
 
 def test_stopping_kills_everything(start: Callable[..., Bench], make_executor: MakeExecutor) -> None:  # noqa: F811

@@ -158,14 +158,16 @@ def test_uploads_of_jobs_that_never_came_are_swept_after_their_grace(rig):
 
 
 def test_staged_leftovers_are_swept_and_staged_work_is_not(rig):
-    rig.put("staging/123/0/a", 2 * DAY)
-    rig.put("staging/124/0/a", 60.0)
+    rig.put("staging/123.0.0", 2 * DAY)
+    rig.put("staging/124.0.0", 60.0)
     rig.put("jobs/old/0/a", 900 * DAY)
     live = next(iter(rig.engine.loop.calls), 77)
     rig.engine.loop.calls.setdefault(live, None)
-    rig.put(f"staging/{live}/0/a", 2 * DAY)
-    assert rig.retention.delete_orphans() == 1
-    assert rig.keys() == ["jobs/old/0/a", "staging/124/0/a", f"staging/{live}/0/a"]
+    rig.put(f"staging/{live}.0.0", 2 * DAY)
+    rig.put(f"staging/{live}/0.0", 2 * DAY)  # as an earlier version named them
+    rig.put("staging/aside/0123456789abcdef", 2 * DAY)
+    assert rig.retention.delete_orphans() == 3
+    assert rig.keys() == ["jobs/old/0/a", "staging/124.0.0", f"staging/{live}.0.0"]
     del rig.engine.loop.calls[live]
 
 

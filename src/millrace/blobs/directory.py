@@ -41,6 +41,8 @@ class DirectoryBlobs:
         self._root = Path(os.path.abspath(root))  # as written: the root may be a link
         self._root.mkdir(parents=True, exist_ok=True)
         self._base = str(self._root)
+        # Empty most of the time, and needed again at once.
+        self._lasting = {self._base, f"{self._base}/{os.path.dirname(ASIDE)}"}
         self._flushers = ThreadPoolExecutor(_FLUSHERS, thread_name_prefix="blob-flush")
 
     def stage(self, path: Path, staged: str) -> tuple[int, str]:
@@ -76,6 +78,8 @@ class DirectoryBlobs:
         for writer in mine:
             writer.close()
         self._settle([(writer.path, writer.target) for writer in mine])
+        for writer in mine:
+            writer.committed = True
 
     def drop_unfinished(self, before: float) -> int:
         """See ``Blobs.drop_unfinished``: nothing, for all that lies aside is listed below ``staging``."""
@@ -258,7 +262,7 @@ class DirectoryBlobs:
 
     def _prune(self, directory: str) -> None:
         """Remove a directory and those above it as far as they are empty."""
-        while directory != self._base:
+        while directory not in self._lasting:
             try:
                 os.rmdir(directory)
             except OSError:
@@ -272,6 +276,7 @@ class FileWriter:
     def __init__(self, file: IO[bytes], path: str, target: str) -> None:
         self.path = path
         self.target = target
+        self.committed = False
         self._file = file
 
     def write(self, data: bytes | memoryview) -> None:
@@ -286,6 +291,8 @@ class FileWriter:
 
     def abort(self) -> None:
         """See ``BlobWriter.abort``."""
+        if self.committed:
+            return
         # What is still in the buffer may find no room, and is not wanted.
         with suppress(OSError):
             self._file.close()

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+_STAGING = "staging"
+
+
+def staged_key(lease: int, idx: int, number: int) -> str:
+    """Return the key under which a call stages an item's file.
+
+    They lie flat: a folder for each call would be made and removed for a few small files, which costs a
+    file system more than the files themselves.
+    """
+    return f"{_STAGING}/{lease}.{idx}.{number}"
+
+
+def lease_of_staged(key: str) -> int | None:
+    """Return the lease of the call that has staged a key; None where it is none of a call's."""
+    lease = key.removeprefix(f"{_STAGING}/").partition(".")[0]
+    return int(lease) if lease.isdecimal() else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +90,15 @@ class ArtifactStore(Protocol):
     def descriptor(self) -> dict[str, Any]:
         """Return what a worker process needs to open the same store: JSON-able, given to ``open_store``."""
         ...
+
+
+def staged_leases(store: ArtifactStore) -> set[int]:
+    """Return the leases of the calls that have something staged."""
+    found = {lease_of_staged(blob.key) for blob in store.list(_STAGING)}
+    return {lease for lease in found if lease is not None}
+
+
+def drop_staged(store: ArtifactStore, leases: Collection[int]) -> None:
+    """Delete what calls have staged."""
+    for key in [blob.key for blob in store.list(_STAGING) if lease_of_staged(blob.key) in leases]:
+        store.discard(key)

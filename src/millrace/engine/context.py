@@ -127,7 +127,7 @@ class StageContext:
     ) -> None:
         """Hand an item to a stage. Everything but the first six has a harmless default, for tests.
 
-        ``outbox`` is where its artifacts are written, shared with other items; by default a folder of
+        ``outbox`` is a directory where its artifacts are written, shared with other items; by default one of
         the item's own.
         """
         self.job = job
@@ -190,7 +190,6 @@ class StageContext:
             folder.mkdir(exist_ok=True)
             return folder / name
         # One folder for many items: making and removing one for each costs as much as a small picture.
-        self._outbox.mkdir(parents=True, exist_ok=True)
         suffix = Path(name).suffix[:_LONGEST_SUFFIX]
         return self._outbox / f"{self.idx}.{len(self.written)}{suffix}"
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 
-from millrace.engine.artifacts import ArtifactStore, Staged
+from millrace.engine.artifacts import ArtifactStore, Staged, drop_staged, staged_leases
 from millrace.engine.executors import Done
 from millrace.engine.round import Round, Running
 from millrace.engine.store import Claimed
@@ -96,18 +96,19 @@ class Publishing:
         key is the same for all attempts, it must find nothing to publish when it wakes.
         """
         if self._lost_below is not None:
-            staged = {blob.key.split("/")[1] for blob in self._artifacts.list("staging")}
-            leases = {int(name) for name in staged if name.isdecimal()}
-            self._lost |= {lease for lease in leases - self._calls.keys() if lease < self._lost_below}
+            below = self._lost_below
+            leases = staged_leases(self._artifacts) - self._calls.keys()
+            self._lost |= {lease for lease in leases if lease < below}
             self._lost_below = None
-        for lease in list(self._lost):
-            self.lose(lease)
+        if self._lost:
+            drop_staged(self._artifacts, self._lost)
+            self._lost.clear()
 
     def lose(self, lease: int) -> None:
         """Drop what a call has staged that is known, by a commit, to be lost."""
         # Kept in mind until it is done: the store may be away.
         self._lost.add(lease)
-        self._artifacts.discard(f"staging/{lease}")
+        drop_staged(self._artifacts, {lease})
         self._lost.discard(lease)
 
     def discard(self, round_: Round, artifacts: list[Staged]) -> None:

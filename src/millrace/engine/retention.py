@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
-from millrace.engine.artifacts import ArtifactStore
+from millrace.engine.artifacts import ArtifactStore, lease_of_staged
 from millrace.engine.timer import Timer
 from millrace.errors import MillraceError
 
@@ -185,9 +185,9 @@ class Retention:
             newest[prefix] = max(newest.get(prefix, 0.0), blob.modified)
         owned = self._engine.store.owned()
         orphans = [prefix for prefix, at in newest.items() if at < before and prefix not in owned]
-        live = {str(lease) for lease in list(self._engine.loop.calls)}
+        live = set(self._engine.loop.calls)
         for blob in self._blobs.list("staging"):
-            if blob.modified < before and blob.key.split("/")[1] not in live:
+            if blob.modified < before and lease_of_staged(blob.key) not in live:
                 orphans.append(blob.key)
         for prefix in orphans:
             self._blobs.discard(prefix)

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from millrace.engine import wire
-from millrace.engine.artifacts import ArtifactStore
+from millrace.engine.artifacts import ArtifactStore, staged_key
 from millrace.engine.context import Skip, StageContext, WarmModels, Written
 from millrace.engine.model import NewItem
 from millrace.errors import StageError, TookTooLong, Unavailable
@@ -161,29 +161,30 @@ class Worker:
     def _run_call(self, call: dict[str, Any]) -> None:
         self._lease = call["lease"]
         self._flushed = time.monotonic()
-        folder = self._scratch / str(self._lease)
+        # Whoever tidies temporary files may have taken it.
+        self._scratch.mkdir(parents=True, exist_ok=True)
         _limit_memory(call["memory"])
         for item in call["items"]:
-            attempt = self._run_item(call, item, folder)
+            attempt = self._run_item(call, item)
             self._ended.append(attempt)
             if time.monotonic() - self._flushed >= (self._group if attempt.files else _FLUSH_SECONDS):
                 self._flush()
         _limit_memory(None)
-        self._flush(over=folder)
+        self._flush(over=True)
 
-    def _flush(self, over: Path | None = None) -> None:
-        """Report what was run; with ``over``, the folder of the call, also that the call has ended."""
+    def _flush(self, *, over: bool = False) -> None:
+        """Report what was run; with ``over`` also that the call has ended, which leaves no file behind."""
         self._stage([attempt for attempt in self._ended if attempt.files])
         for attempt in self._ended:
             attempt.context.clean()
-        if over is not None:
-            shutil.rmtree(over, ignore_errors=True)
+        if over:
+            _empty(self._scratch)
         done = [attempt.report() for attempt in self._ended]
-        self._send(["done", self._lease, done, over is not None, self._models.keys()])
+        self._send(["done", self._lease, done, over, self._models.keys()])
         self._ended = []
         self._flushed = time.monotonic()
 
-    def _run_item(self, call: dict[str, Any], item: dict[str, Any], folder: Path) -> _Attempt:
+    def _run_item(self, call: dict[str, Any], item: dict[str, Any]) -> _Attempt:
         idx = item["idx"]
         self._progressed, self._phase = 0.0, ""
         results = item["results"] or {}
@@ -201,8 +202,8 @@ class Worker:
             settings=self._settings.get(call["kind"], {}),
             site=self._site,
             slots=call["slots"],
-            workdir=folder / str(idx),
-            outbox=folder,
+            workdir=self._scratch / str(idx),
+            outbox=self._scratch,
             models=self._models,
             report=lambda fraction, phase: self._progress(idx, fraction, phase),
             add=self._add,
@@ -265,8 +266,11 @@ class Worker:
 
     def _asides(self, attempt: _Attempt) -> list[tuple[Path, str]]:
         """Return an attempt's files, each with the key under which it is staged."""
-        prefix = f"staging/{self._lease}/{attempt.context.idx}"
-        return [(written.path, f"{prefix}.{number}") for number, (_, written) in enumerate(attempt.files)]
+        idx = attempt.context.idx
+        return [
+            (written.path, staged_key(self._lease, idx, number))
+            for number, (_, written) in enumerate(attempt.files)
+        ]
 
     def _progress(self, idx: int, fraction: float, phase: str) -> None:
         now = time.monotonic()
@@ -279,6 +283,16 @@ class Worker:
     def _add(self, items: list[NewItem]) -> None:
         rows = [[item.name, item.input, item.size, item.uid, item.key] for item in items]
         self._send(["items", self._lease, rows])
+
+
+def _empty(folder: Path) -> None:
+    """Remove whatever is left in a folder."""
+    with contextlib.suppress(FileNotFoundError):
+        for entry in os.scandir(folder):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                Path(entry).unlink(missing_ok=True)
 
 
 def _written(context: StageContext) -> list[tuple[str, Written]]:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import orjson
 
-from millrace.engine.artifacts import ArtifactStore
+from millrace.engine.artifacts import ArtifactStore, drop_staged
 from millrace.engine.cluster import Board
 from millrace.engine.cluster.messages import body, call_of
 from millrace.engine.executors import OVERDUE, Call, Done, Ended, Lost, Progress, Report
@@ -302,7 +302,7 @@ class Node:
         self._forget(lease)
         self._unsent = [report for report in self._unsent if report.lease != lease]
         try:
-            self._artifacts.discard(f"staging/{lease}")
+            drop_staged(self._artifacts, {lease})
         except Exception:
             log.exception("call %d: what it had staged is left for the sweep", lease)
 

@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -46,10 +47,11 @@ _START_RETRY_SECONDS = 1.0
 
 
 class _Process:
-    """One worker process as the server holds it."""
+    """One worker process as the server holds it; ``folder`` is its own, for work files."""
 
-    def __init__(self, name: str, command: Sequence[str], hello: bytes) -> None:
+    def __init__(self, name: str, command: Sequence[str], hello: Mapping[str, Any], folder: Path) -> None:
         self.name = name
+        self.folder = folder
         ours, theirs = socket.socketpair()
         self.lifeline_read, self.lifeline = os.pipe()
         try:
@@ -66,7 +68,7 @@ class _Process:
         ours.setblocking(False)
         self.socket = ours
         self.reader = wire.FrameReader()
-        self.unsent = bytearray(hello)
+        self.unsent = bytearray(wire.encode({**hello, "scratch": str(folder)}))
         self.ready = False
         self.call: Call | None = None
         self.killed: str | None = None
@@ -141,15 +143,7 @@ class LocalExecutor(DiesWithServer):
         command: Sequence[str] = (sys.executable, "-m", "millrace.engine.worker"),
     ) -> None:
         self._slots = dict(slots)
-        self._hello = wire.encode(
-            {
-                "settings": settings,
-                "site": site,
-                "artifacts": artifacts,
-                "scratch": str(scratch),
-                "idle": idle,
-            }
-        )
+        self._hello = {"settings": settings, "site": site, "artifacts": artifacts, "idle": idle}
         self._prestart = max(1, self._slots.get("cpu", 1)) if prestart is None else prestart
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = socket.socketpair()
@@ -175,7 +169,7 @@ class LocalExecutor(DiesWithServer):
         """Spawn the workers that are kept ready, and drop the work files of an earlier server."""
         self._scratch.mkdir(parents=True, exist_ok=True)
         for leftover in self._scratch.iterdir():
-            self._sweeper.submit(shutil.rmtree, leftover, ignore_errors=True)
+            self._sweep(leftover)
         self._replenish()
 
     def submit(self, call: Call) -> None:
@@ -228,9 +222,18 @@ class LocalExecutor(DiesWithServer):
         # Workers that die while starting would otherwise be started again in a tight loop.
         return time.monotonic() - self._failed_start >= _START_RETRY_SECONDS
 
-    def _spawn(self) -> _Process:
+    def _spawn(self) -> _Process | None:
         self._started += 1
-        process = _Process(f"local-{self._started}", self._command, self._hello)
+        name = f"local-{self._started}"
+        try:
+            self._scratch.mkdir(parents=True, exist_ok=True)
+            # An earlier server's folder of that name may be being removed just now.
+            folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self._scratch))
+            process = _Process(name, self._command, self._hello, folder)
+        except OSError as error:
+            self._failed_start = time.monotonic()
+            log.error("worker %s cannot be started: %s", name, error)
+            return None
         self._processes.append(process)
         self._selector.register(process.socket, selectors.EVENT_READ, process)
         self._write(process)
@@ -242,8 +245,8 @@ class LocalExecutor(DiesWithServer):
         waiting, self._waiting = self._waiting, []
         for call in waiting:
             self.submit(call)
-        while len(self._processes) < self._prestart:
-            self._spawn()
+        while len(self._processes) < self._prestart and self._spawn() is not None:
+            pass
 
     def _write(self, process: _Process) -> None:
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if process.flush() else 0)
@@ -348,9 +351,10 @@ class LocalExecutor(DiesWithServer):
             reason = process.killed or f"its worker died ({_death(process.popen.returncode)})"
             blame = process.killed is None and process.ready
             self._lost.append(Lost(process.call.lease, reason, blame))
-            leftover = self._scratch / str(process.call.lease)
-            if leftover.exists():
-                self._sweeper.submit(shutil.rmtree, leftover, ignore_errors=True)
+        self._sweep(process.folder)
+
+    def _sweep(self, folder: Path) -> None:
+        self._sweeper.submit(shutil.rmtree, folder, ignore_errors=True)
 
     def wake(self) -> None:
         """Make ``poll`` return; from any thread."""
@@ -389,6 +393,7 @@ class LocalExecutor(DiesWithServer):
         for process in self._processes:
             process.kill()
             process.close()
+            self._sweep(process.folder)
         self._processes.clear()
         self._by_lease.clear()
         self._sweeper.shutdown(wait=True)
