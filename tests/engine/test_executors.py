@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -348,6 +349,19 @@ def test_memory_beyond_the_limit_fails_the_item_and_not_the_worker(bench: Bench)
     assert failed.error is not None
     assert failed.error["code"] == "out_of_memory"
     assert fine.verdict == "succeeded"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a process has in memory is read from /proc")
+def test_memory_that_is_kept_for_the_next_item_is_given_back_at_rest(bench: Bench) -> None:
+    def resident(pid: int) -> int:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+    (small,) = bench.run({"do": "eat", "bytes": 1000})
+    pid = results(small)["pid"]
+    before = resident(pid)
+    (done,) = bench.run({"do": "eat", "bytes": 24 * 2**20})
+    assert results(done)["pid"] == pid
+    bench.until(lambda: resident(pid) < before + 8 * 2**20)
 
 
 def test_only_what_nobody_has_begun_is_called_back(bench: Bench, tmp_path: Path) -> None:
