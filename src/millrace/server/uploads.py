@@ -409,15 +409,15 @@ class Uploads:
 
 async def blocks(request: Request, limit: int) -> AsyncIterator[bytes]:
     """Yield the body in blocks of about a megabyte; TooLarge beyond ``limit`` bytes."""
-    buffer = bytearray()
-    seen = 0
+    chunks: list[bytes] = []
+    seen = given = 0
     async for chunk in request.stream():
         seen += len(chunk)
         if seen > limit:
             raise TooLarge(f"the request is larger than {limit} bytes")
-        buffer += chunk
-        if len(buffer) >= _BLOCK:
-            yield bytes(buffer)
-            buffer.clear()
-    if buffer:
-        yield bytes(buffer)
+        chunks.append(chunk)
+        if seen - given >= _BLOCK:
+            yield b"".join(chunks)
+            chunks, given = [], seen
+    if seen > given:
+        yield b"".join(chunks)

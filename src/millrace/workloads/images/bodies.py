@@ -34,6 +34,7 @@ MAX_SKELETON = 4 * 2**20
 _SPECIAL = re.compile(rb'\\.|"', re.DOTALL)
 _ESCAPE = re.compile(rb"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _BLANKS = b" \t\r\n"
+_PADDING = ord("=")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _PREFIX = re.compile(rb"data:[^,]{0,200},", re.IGNORECASE)
 
@@ -84,23 +85,26 @@ class Base64Blob:
                     self.result.error = "the data URL is not base64"
                     return
                 text = text[prefix.end() :]
+        text = text[self._decode_plain(text) :]
+        text = text.translate(_URL_SAFE, _BLANKS)
         whole = len(text) - len(text) % 4
-        if _fast_decode is None or not self._decode_plain(text[:whole]):
-            text = text.translate(_URL_SAFE, _BLANKS)
-            whole = len(text) - len(text) % 4
-            self._decode(text[:whole])
+        self._decode(text[:whole])
         self._rest = text[whole:]
 
-    def _decode_plain(self, text: bytes) -> bool:
-        """Decode what is nothing but the alphabet of base64, as nearly all is; return whether it was."""
-        if self._ended or text.endswith(b"="):
-            return False
+    def _decode_plain(self, text: bytes) -> int:
+        """Decode the beginning if it is nothing but the alphabet of base64, as nearly all is.
+
+        Return how many characters that were. The last few are left, among which may be padding.
+        """
+        plain = (len(text) - 1) // 4 * 4
+        if _fast_decode is None or self._ended or plain <= 0 or text[plain - 1] == _PADDING:
+            return 0
         try:
-            data = _fast_decode(text, validate=True)
+            data = _fast_decode(memoryview(text)[:plain], validate=True)
         except binascii.Error:
-            return False
+            return 0
         self._keep(data)
-        return True
+        return plain
 
     def _decode(self, text: bytes) -> None:
         if not text or self.result.error:
