@@ -14,6 +14,7 @@ from typing import Any
 
 from millrace.errors import BadInput
 from millrace.workloads.images import exif, iptc, jpeg, png, xmp
+from millrace.workloads.images.pieces import Content
 from millrace.workloads.images.tags import Tags
 
 MAX_SCANS = 1000
@@ -88,7 +89,7 @@ class Inspection:
         return (self.height, self.width) if turned else (self.width, self.height)
 
 
-def media_type(data: bytes) -> str | None:
+def media_type(data: Content) -> str | None:
     """Return ``image/jpeg`` or ``image/png`` by the first bytes, None for anything else."""
     if data[:3] == b"\xff\xd8\xff":
         return "image/jpeg"

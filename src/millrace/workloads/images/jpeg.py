@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from millrace.workloads.images import exif, iptc, xmp
+from millrace.workloads.images.pieces import Content
 from millrace.workloads.images.tags import Tags
 
 EXIF = b"Exif\0\0"
@@ -78,7 +79,7 @@ class Jpeg:
         )
 
 
-def parse(data: bytes) -> Jpeg:
+def parse(data: Content) -> Jpeg:
     """Take a JPEG apart. Raises BadJpeg when its structure is broken before the first scan."""
     if data[:3] != b"\xff\xd8\xff":
         raise BadJpeg("it does not start with a JPEG marker")
@@ -156,7 +157,7 @@ def read_xmp(jpeg: Jpeg) -> tuple[bytes | None, bytes | None]:
     return standard, _extended(jpeg, guid) if guid else None
 
 
-def write(data: bytes, tags: Tags) -> tuple[list[bytes | memoryview], list[str]]:
+def write(data: Content, tags: Tags) -> tuple[list[bytes | memoryview], list[str]]:
     """Return the file with the tags in it, in pieces, and notes on what could not be written.
 
     Raises BadJpeg. A block that cannot be read stays as it is and is named in the notes, but for

@@ -12,7 +12,7 @@ from millrace import sources
 from millrace.engine.context import StageContext
 from millrace.errors import BadInput, Transient, Unavailable
 from millrace.workloads.images.inspection import media_type, what_it_is
-from millrace.workloads.images.pieces import write_pieces
+from millrace.workloads.images.pieces import mapped, write_pieces
 from millrace.workloads.images.settings import ImagesSettings
 
 SOURCE = ".source"
@@ -124,7 +124,9 @@ def write(ctx: StageContext) -> Mapping[str, Any]:
     from millrace.workloads.images import jpeg, png
     from millrace.workloads.images.tags import Tags
 
-    data = _original(ctx).read_bytes()
+    original = _original(ctx)
+    # Others may change a file of their own at any time.
+    data = original.read_bytes() if ctx.input.get("kind") == "path" else mapped(original)
     tags = Tags.from_json(ctx.results["analyse"]["tags"])
     kind = media_type(data)
     try:

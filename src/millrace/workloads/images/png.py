@@ -12,6 +12,7 @@ import zlib
 from dataclasses import dataclass
 
 from millrace.workloads.images import exif, iptc, xmp
+from millrace.workloads.images.pieces import Content
 from millrace.workloads.images.tags import Tags
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -41,7 +42,7 @@ class Chunk:
 class Png:
     """A PNG taken apart; ``end`` is where IEND ends and trailing data starts."""
 
-    data: bytes
+    data: Content
     chunks: list[Chunk]
     end: int
     width: int
@@ -60,7 +61,7 @@ class Png:
         return b"".join((SIGNATURE, *(view[c.start : c.end] for c in self.chunks if c.type in _PIXELS)))
 
 
-def parse(data: bytes) -> Png:
+def parse(data: Content) -> Png:
     """Take a PNG apart. Raises BadPng when a chunk is missing, cut short, or a text one is a bomb."""
     if data[:8] != SIGNATURE:
         raise BadPng("it does not start with the PNG signature")
@@ -190,7 +191,7 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def write(data: bytes, tags: Tags) -> tuple[list[bytes | memoryview], list[str]]:
+def write(data: Content, tags: Tags) -> tuple[list[bytes | memoryview], list[str]]:
     """Return the file with the tags in it, in pieces, and notes on what could not be written.
 
     Raises BadPng. An EXIF or IPTC block that cannot be read stays as it is and is named in the
