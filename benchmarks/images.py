@@ -15,9 +15,17 @@ For each size the same pictures go through five ways:
 * ``copy``      the files merely copied, and put in the place of the old ones: what no writer that keeps the
                 original safe can be faster than.
 
-It prints pictures a second and the ratios api/bare, and write/exiftool, and write/copy. Beside api/bare
-stand the CPU milliseconds that a picture cost the server with its workers, and the bare calls: they also
-mean something on a machine that does other things at the same time. ``--memory`` posts one body of a
+It prints pictures a second and the ratios api/bare, and write/exiftool, and write/copy: each the median of
+several rounds, in which the ways take turns. Beside api/bare stand the CPU milliseconds that a picture cost
+the server with its workers, and the bare calls: they also mean something on a machine that does other
+things at the same time.
+
+Every run has a directory of its own, and its files are emptied afterwards, but deleted only at the end: an
+ext4 without a journal looks past every inode that was freed in the last minutes whenever it makes a file,
+and a virtual machine may pay for memory that its page cache touches for the first time. After many files
+were deleted on such a file system, set ``TMPDIR`` to a new directory elsewhere, or wait five minutes.
+
+``--memory`` posts one body of a
 hundred images of 10 MB instead and prints the server's memory; ``--watchers N`` lets N WebSockets watch one
 job, and prints how late the last of them heard of its end.
 
@@ -37,12 +45,14 @@ import json
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from datetime import datetime
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -55,7 +65,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests.live import LiveServer
 
 from millrace.workloads.images import analysis, jpeg, pixels
-from millrace.workloads.images.pieces import write_pieces
+from millrace.workloads.images.pieces import mapped, write_pieces
 from millrace.workloads.images.tags import Tags
 
 SETTINGS = {"log": {"level": "warning"}}
@@ -130,23 +140,20 @@ def bare(pictures: list[bytes], folder: Path, cores: int) -> tuple[float, float]
         list(pool.map(bare_call, warm))
         began, spent = time.perf_counter(), _cpu(os.getpid())
         list(pool.map(bare_call, [(data, n, str(folder)) for n, data in enumerate(pictures)]))
-        return _rates(len(pictures), began, _cpu(os.getpid()) - spent)
-
-
-def _rates(count: int, began: float, spent: float) -> tuple[float, float]:
-    return count / (time.perf_counter() - began), spent / count * 1000
+        seconds, cost = time.perf_counter() - began, _cpu(os.getpid()) - spent
+        return len(pictures) / seconds, cost / len(pictures) * 1000
 
 
 def api(pictures: list[bytes], server: LiveServer) -> tuple[float, float]:
-    """Return pictures a second from the first request to the last completed one, and CPU ms of one."""
+    """Return pictures a second from the first request until the last was completed, and CPU ms of one."""
     assert server.process is not None
     batch = min(100, -(-len(pictures) // BATCHES))
     bodies = [_body(pictures[at : at + batch]) for at in range(0, len(pictures), batch)]
     for _ in range(2):
         _run(server, [_body(pictures[:16])])
-    began, spent = time.perf_counter(), _cpu(server.process.pid)
-    _run(server, bodies)
-    return _rates(len(pictures), began, _cpu(server.process.pid) - spent)
+    began, spent = time.time(), _cpu(server.process.pid)
+    seconds = _run(server, bodies) - began
+    return len(pictures) / seconds, (_cpu(server.process.pid) - spent) / len(pictures) * 1000
 
 
 def _body(pictures: list[bytes]) -> bytes:
@@ -156,12 +163,17 @@ def _body(pictures: list[bytes]) -> bytes:
     return json.dumps({"images": images}).encode()
 
 
-def _run(server: LiveServer, bodies: list[bytes]) -> None:
+def _run(server: LiveServer, bodies: list[bytes]) -> float:
+    """Send the bodies, wait until all pictures are done; return when they were, in epoch seconds."""
     headers = {"content-type": "application/json"}
-    jobs = [server.client.post("/api/v1/batch", content=b, headers=headers).json()["job_id"] for b in bodies]
-    for job in jobs:
-        while server.client.get(f"/jobs/{job}").json()["state"] not in ("succeeded", "failed"):
+    ids = [server.client.post("/api/v1/batch", content=b, headers=headers).json()["job_id"] for b in bodies]
+    ends = []
+    for id in ids:
+        while (job := server.client.get(f"/jobs/{id}").json())["state"] not in ("succeeded", "failed"):
             time.sleep(0.05)
+        assert job["counts"]["succeeded"] == job["counts"]["total"]
+        ends.append(datetime.fromisoformat(job["finished_at"]).timestamp())
+    return max(ends)
 
 
 class ExifTool:
@@ -237,34 +249,84 @@ TAGS = Tags(
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """Print the table."""
+    """Print both tables."""
     cores = len(os.sched_getaffinity(0))
-    print(f"{cores} cores; pictures a second")
-    print(f"{'':45} {'':>8} | to a new file{'':23} | in place")
-    columns = f"{'write':>8} {'exiftool':>8} {'ratio':>6} {'/copy':>6}"
-    print(f"{'MP':>5} {'MB':>6} {'api':>8} {'bare':>8} {'api/bare':>9} {'CPU ms':>13}", end="")
-    print(f" {'peer':>8} | {columns}     | {columns}")
+    sets = []
     for megapixels in arguments.megapixels:
         count = max(8, int(arguments.count / max(1.0, megapixels)))
         kinds = [picture(megapixels, seed) for seed in range(min(count, 12))]
-        pictures = [kinds[n % len(kinds)] for n in range(count)]
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            with LiveServer(folder / "server", settings=SETTINGS) as server:
-                through, cost = api(pictures, server)
-            (folder / "bare").mkdir()
-            calls, bare_cost = bare(pictures, folder / "bare", cores)
-            row = f"{megapixels:5.1f} {len(pictures[0]) / 1e6:6.2f} {through:8.1f} {calls:8.1f}"
-            row += f" {through / calls:9.2f} {f'{cost:.1f} : {bare_cost:.1f}':>13}"
-            present = shutil.which("exiftool") is not None
-            row += f" {peer(pictures[:60], folder):8.1f}" if present else f" {'-':>8}"
-            # Once before: a file system looks for free room longer the first time.
-            each(pictures, folder, "new file", _copy)
+        sets.append((megapixels, [kinds[n % len(kinds)] for n in range(count)]))
+    print(f"{cores} cores; pictures a second, medians of {arguments.rounds} rounds")
+    with tempfile.TemporaryDirectory() as name:
+        folders = Folders(Path(name))
+        print(f"{'MP':>5} {'MB':>6} {'api':>8} {'bare':>8} {'api/bare':>9} {'CPU ms':>13} {'peer':>8}")
+        for megapixels, pictures in sets:
+            print(f"{megapixels:5.1f} {len(pictures[0]) / 1e6:6.2f}", end=" ", flush=True)
+            print(_through(pictures, folders, arguments.rounds, cores), flush=True)
+        print(f"{'':5} to a new file{'':19} | in place\n{'MP':>5}", end="")
+        print(f" {'write':>8} {'exiftool':>8} {'ratio':>6} {'/copy':>6}    |" * 2)
+        for megapixels, pictures in sets:
+            print(f"{megapixels:5.1f}", end="", flush=True)
             for place in ("new file", "in place"):
-                ours, copied = (each(pictures, folder, place, way) for way in (_write, _copy))
-                tool = exiftool(pictures, folder, place) if present else float("nan")
-                row += f" | {ours:8.1f} {tool:8.1f} {ours / tool:6.1f} {ours / copied:6.2f}    "
-            print(row, flush=True)
+                print(_writing(pictures, folders, arguments.rounds, place), end="", flush=True)
+            print()
+
+
+class Folders:
+    """Gives each run a directory of its own; see the head of this file."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._number = 0
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[Path]:
+        """Make a new directory; empty its files afterwards."""
+        self._number += 1
+        folder = self._root / str(self._number)
+        folder.mkdir()
+        yield folder
+        for path in folder.rglob("*"):
+            if path.is_file():
+                os.truncate(path, 0)
+
+
+def _through(pictures: list[bytes], folders: Folders, rounds: int, cores: int) -> str:
+    ways = []
+    for _ in range(rounds):
+        with folders.one() as folder, LiveServer(folder, settings=SETTINGS) as server:
+            through, cost = api(pictures, server)
+        with folders.one() as folder:
+            calls, bare_cost = bare(pictures, folder, cores)
+        ways.append((through, calls, through / calls, cost, bare_cost))
+    through, calls, ratio, cost, bare_cost = (statistics.median(way) for way in zip(*ways, strict=True))
+    row = f"{through:8.1f} {calls:8.1f} {ratio:9.2f} {f'{cost:.1f} : {bare_cost:.1f}':>13}"
+    if not _has_exiftool():
+        return f"{row} {'-':>8}"
+    with folders.one() as folder:
+        return f"{row} {peer(pictures[:60], folder):8.1f}"
+
+
+def _writing(pictures: list[bytes], folders: Folders, rounds: int, place: str) -> str:
+    ways = []
+    # Once before: a file system looks for free room longer the first time.
+    with folders.one() as folder:
+        each(pictures, folder, place, _copy)
+    for _ in range(rounds):
+        runs = []
+        for way in (_write_anew if place == "new file" else _write_over, _copy):
+            with folders.one() as folder:
+                runs.append(each(pictures, folder, place, way))
+        with folders.one() as folder:
+            runs.append(exiftool(pictures, folder, place) if _has_exiftool() else float("nan"))
+        ours, copied, tool = runs
+        ways.append((ours, tool, ours / tool, ours / copied))
+    ours, tool, ratio, share = (statistics.median(way) for way in zip(*ways, strict=True))
+    return f" {ours:8.1f} {tool:8.1f} {ratio:6.1f} {share:6.2f}    |"
+
+
+def _has_exiftool() -> bool:
+    return shutil.which("exiftool") is not None
 
 
 Way = Callable[[Path, Path], None]
@@ -274,8 +336,6 @@ def each(pictures: list[bytes], folder: Path, place: str, way: Way) -> float:
     """Return pictures a second that a way of writing makes of files, one after the other."""
     sources = [_file(folder, f"each-{n}", data) for n, data in enumerate(pictures)]
     targets = [source.with_suffix(".out") for source in sources]
-    for target in targets:
-        target.unlink(missing_ok=True)
     _settle()
     began = time.perf_counter()
     for source, target in zip(sources, targets, strict=True):
@@ -285,7 +345,12 @@ def each(pictures: list[bytes], folder: Path, place: str, way: Way) -> float:
     return len(pictures) / (time.perf_counter() - began)
 
 
-def _write(source: Path, target: Path) -> None:
+def _write_anew(source: Path, target: Path) -> None:
+    with target.open("xb", buffering=0) as file:
+        write_pieces(file.fileno(), jpeg.write(mapped(source), TAGS)[0])
+
+
+def _write_over(source: Path, target: Path) -> None:
     with target.open("xb", buffering=0) as file:
         write_pieces(file.fileno(), jpeg.write(source.read_bytes(), TAGS)[0])
 
@@ -380,6 +445,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--count", type=int, default=800, help="pictures of up to 1 MP; fewer of larger ones")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--megapixels", type=float, nargs="+", default=[0.1, 3.0, 12.0])
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--watchers", type=int, default=0)
