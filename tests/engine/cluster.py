@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
-
-import orjson
 
 from millrace.engine.cluster.hints import Broker, HintSender
 from millrace.engine.executors import Call, Report
 from millrace.engine.executors.celery import CeleryExecutor
 from millrace.engine.sql import SqlStore
-from tests.engine.executors import QUEUES, ROOT
+from tests.engine import node
+from tests.engine.executors import QUEUES
 
 LEASE = 3.0
+
+_NODES = multiprocessing.get_context("forkserver")
+# Importing what a node needs takes longer than most tests.
+_NODES.set_forkserver_preload([node.__name__])
 
 
 class Node:
@@ -51,34 +55,34 @@ class Node:
             "grace": 0.0,
             **options,
         }
-        self.process: subprocess.Popen[bytes] | None = None
+        self._process: ForkServerProcess | None = None
 
     def start(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        config = self._folder / "config.json"
-        config.write_bytes(orjson.dumps(self._config))
-        with (self._folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.engine.node", str(config)], cwd=ROOT, stdout=log, stderr=log
-            )
+        arguments = (self._config, self._folder / "log", dict(os.environ))
+        self._process = _NODES.Process(target=node.main, args=arguments)
+        self._process.start()
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.is_alive()
 
     def signal(self, number: signal.Signals) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
+        assert self._process is not None
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
 
     def kill(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+        if self._process is not None and self.alive:
+            self._process.kill()
+            self._process.join()
 
     def stop(self) -> None:
         """Ask it to leave, as an operator would."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.kill()
+        if self._process is not None and self.alive:
+            self._process.terminate()
+            self._process.join(20)
+            self.kill()
 
     def log(self) -> str:
         return (self._folder / "log").read_text()
@@ -100,8 +104,7 @@ class OnItsOwn(CeleryExecutor):
         deadline = time.monotonic() + 60
         while not sum(self.slots.values()):
             assert time.monotonic() < deadline, self.node.log()
-            assert self.node.process is not None
-            assert self.node.process.poll() is None, self.node.log()
+            assert self.node.alive, self.node.log()
             time.sleep(0.01)
 
     def submit(self, call: Call) -> None:

@@ -1,15 +1,12 @@
-"""A worker node for the engine's tests, a process: ``python -m tests.engine.node CONFIG`` (a JSON file)."""
+"""A worker node for the engine's tests: what its process does."""
 
 from __future__ import annotations
 
 import logging
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
-
-import orjson
 
 from millrace.blobs import open_store
 from millrace.engine.cluster.hints import Broker, HintReceiver
@@ -18,7 +15,13 @@ from millrace.engine.executors.local import LocalExecutor
 from millrace.engine.sql.board import PostgresBoard
 
 
-def main(config: dict[str, Any]) -> None:
+def main(config: dict[str, Any], log: Path, environment: dict[str, str]) -> None:
+    """Be a node, until told to leave; ``environment`` is that of the test."""
+    os.environ.clear()
+    os.environ.update(environment)
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
     logging.basicConfig(level="WARNING", format="%(asctime)s %(threadName)s %(message)s")
     slots, queues, lease = config["slots"], config["queues"], config["lease"]
     blobs = open_store(config["artifacts"])
@@ -39,7 +42,3 @@ def main(config: dict[str, Any]) -> None:
     receiver.start()
     node.run()
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main(orjson.loads(Path(sys.argv[1]).read_bytes()))
