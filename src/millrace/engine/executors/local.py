@@ -62,6 +62,10 @@ class _Process:
                 start_new_session=True,
                 env=_environment(),
             )
+        except OSError:
+            ours.close()
+            os.close(self.lifeline)
+            raise
         finally:
             theirs.close()
             os.close(self.lifeline_read)
