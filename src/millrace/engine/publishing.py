@@ -96,9 +96,8 @@ class Publishing:
         key is the same for all attempts, it must find nothing to publish when it wakes.
         """
         if self._lost_below is not None:
-            below = self._lost_below
             leases = staged_leases(self._artifacts) - self._calls.keys()
-            self._lost |= {lease for lease in leases if lease < below}
+            self._lost |= {lease for lease in leases if lease < self._lost_below}
             self._lost_below = None
         if self._lost:
             drop_staged(self._artifacts, self._lost)
@@ -108,8 +107,8 @@ class Publishing:
         """Drop what a call has staged that is known, by a commit, to be lost."""
         # Kept in mind until it is done: the store may be away.
         self._lost.add(lease)
-        drop_staged(self._artifacts, {lease})
-        self._lost.discard(lease)
+        drop_staged(self._artifacts, self._lost)
+        self._lost.clear()
 
     def discard(self, round_: Round, artifacts: list[Staged]) -> None:
         """Drop files of a result that does not count, once that was committed."""
