@@ -1,6 +1,6 @@
 """Images through the API against the same work by bare library calls, and against ExifTool with Pillow.
 
-For each size the same pictures go through five ways:
+For each size the same pictures go through six ways:
 
 * ``api``       batches of base64 to a real server, one request after the other, until every picture is
                 completed;
@@ -26,9 +26,8 @@ After many files were deleted on such a file system, set ``TMPDIR`` to a new dir
 five minutes. A virtual machine may also pay for memory that its page cache touches for the first time, ten
 times what the copy costs; where single files are written, each is therefore emptied before the next.
 
-``--memory`` posts one body of a
-hundred images of 10 MB instead and prints the server's memory; ``--watchers N`` lets N WebSockets watch one
-job, and prints how late the last of them heard of its end.
+``--memory`` posts one body of a hundred images of 10 MB instead and prints the server's memory;
+``--watchers N`` lets N WebSockets watch one job, and prints how late the last of them heard of its end.
 
     python benchmarks/images.py --count 400 --megapixels 0.1 3 12
     python benchmarks/images.py --memory
