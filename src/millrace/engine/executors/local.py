@@ -249,8 +249,8 @@ class LocalExecutor(DiesWithServer):
         waiting, self._waiting = self._waiting, []
         for call in waiting:
             self.submit(call)
-        while len(self._processes) < self._prestart and self._spawn() is not None:
-            pass
+        while len(self._processes) < self._prestart and self._may_spawn():
+            self._spawn()
 
     def _write(self, process: _Process) -> None:
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if process.flush() else 0)
