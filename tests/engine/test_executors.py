@@ -212,6 +212,20 @@ def test_work_goes_on_when_somebody_has_tidied_the_work_files_away(bench: Bench)
         assert done.verdict == "succeeded", done.error
 
 
+def test_where_there_is_no_room_to_work_the_item_says_so_and_its_worker_lives(bench: Bench) -> None:
+    bench.run({"do": "write"})
+    (scratch,) = bench.directory.rglob("scratch")
+    for folder in list(scratch.iterdir()):
+        folder.rmdir()
+        folder.write_text("in the way")
+    (done,) = bench.run({"do": "write"})
+    assert (done.verdict, (done.error or {})["code"]) == ("failed", "internal_error")
+    for file in list(scratch.iterdir()):
+        file.unlink()
+    (done,) = bench.run({"do": "write"})
+    assert done.verdict == "succeeded", done.error
+
+
 def test_a_plan_call_adds_items(bench: Bench) -> None:
     planning = stage("plan", "plan")
     reports = bench.end(bench.call({}, stage=planning, options='{"find": 5}'))

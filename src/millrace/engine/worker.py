@@ -8,11 +8,9 @@ of the same process group kills all of it at the lifeline pipe's end of file.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import logging
 import os
-import resource
 import select
 import shutil
 import signal
@@ -20,16 +18,16 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from millrace.engine import wire
+from millrace.engine import process, wire
 from millrace.engine.artifacts import ArtifactStore, staged_key
 from millrace.engine.context import Skip, StageContext, WarmModels, Written
 from millrace.engine.model import NewItem
-from millrace.errors import StageError, TookTooLong, Unavailable
+from millrace.errors import StageError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +37,6 @@ _FLUSH_SECONDS = 0.005
 _GROUP_SECONDS = (0.1, 0.25)
 _GROUP_FLUSHES = 8
 _PROGRESS_SECONDS = 0.05
-_PR_SET_PDEATHSIG = 1
-# mallopt(3): what the C library arrives at by itself once a program has freed a large block.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_KEPT_MEMORY = 64 * 2**20
-_LARGE_BLOCK = 32 * 2**20
 _REST_SECONDS = 1.0
 
 
@@ -52,51 +45,6 @@ def resolve(path: str) -> Callable[..., Any]:
     module, _, name = path.partition(":")
     function: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return function
-
-
-def die_with_parent(parent: int) -> None:
-    """Ask the kernel to kill this process when the thread that started it ends (Linux only)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(0)
-
-
-def _keep_memory() -> None:
-    """Keep up to 64 MiB of freed memory for the next item (glibc only).
-
-    Given back and asked for again with every picture, it costs a tenth of a small one's time.
-    """
-    library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt"):
-        library.mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
-        library.mallopt(_M_TRIM_THRESHOLD, _KEPT_MEMORY)
-
-
-def _give_memory_back() -> None:
-    """Give the kernel what was kept."""
-    library = ctypes.CDLL(None)
-    if hasattr(library, "malloc_trim"):
-        library.malloc_trim(ctypes.c_size_t(0))
-
-
-def _guard_group(lifeline: int, connection: int) -> None:
-    """Start a process that kills this one's group, itself included, once whoever holds the pipe is gone.
-
-    It is a process, not a thread: the kernel kills this one first when the server dies, and native code that
-    holds the interpreter's lock lets no thread do anything. Being of the group, it keeps the group's
-    number from being given to others meanwhile. To be called while there is one thread.
-    """
-    if os.fork():
-        os.close(lifeline)
-        return
-    try:
-        # The server must see the socket close when this worker dies, and so must whoever reads its log.
-        for descriptor in (0, 1, 2, connection):
-            os.close(descriptor)
-        os.read(lifeline, 1)
-    finally:
-        os.killpg(0, signal.SIGKILL)
 
 
 @dataclass(slots=True)
@@ -169,7 +117,7 @@ class Worker:
                 rested = False
                 continue
             if self._models.drop_idle() or not rested:
-                _give_memory_back()
+                process.give_memory_back()
             rested = True
 
     def _receive(self, timeout: float | None) -> dict[str, Any] | None:
@@ -188,15 +136,16 @@ class Worker:
     def _run_call(self, call: dict[str, Any]) -> None:
         self._lease = call["lease"]
         self._flushed = time.monotonic()
-        # Whoever tidies temporary files may have taken it.
-        self._scratch.mkdir(parents=True, exist_ok=True)
-        _limit_memory(call["memory"])
+        # Whoever tidies temporary files may have taken it. Where it cannot be made, the items say so.
+        with contextlib.suppress(OSError):
+            self._scratch.mkdir(parents=True, exist_ok=True)
+        process.limit_memory(call["memory"])
         for item in call["items"]:
             attempt = self._run_item(call, item)
             self._ended.append(attempt)
             if time.monotonic() - self._flushed >= (self._group if attempt.files else _FLUSH_SECONDS):
                 self._flush()
-        _limit_memory(None)
+        process.limit_memory(None)
         self._flush(over=True)
 
     def _flush(self, *, over: bool = False) -> None:
@@ -240,7 +189,7 @@ class Worker:
         attempt = _Attempt(context, time.time())
         try:
             function = self._function(call["run"])
-            with _soft_timeout(call["soft_timeout"]):
+            with process.soft_timeout(call["soft_timeout"]):
                 outcome = function(context)
             if isinstance(outcome, Skip):
                 attempt.verdict = "skipped"
@@ -249,7 +198,7 @@ class Worker:
                 attempt.results = wire.dumps({**results, call["stage"]: outcome}).decode()
             attempt.files = _written(context)
         except MemoryError:
-            _limit_memory(None)
+            process.limit_memory(None)
             log.exception("job %s item %d: out of memory in %s", call["job"], idx, call["stage"])
             attempt.fail(_error("out_of_memory", f"the stage needed more memory than {call['memory']} bytes"))
         except Exception as failure:  # noqa: BLE001 - it becomes the item's error
@@ -313,13 +262,14 @@ class Worker:
 
 
 def _empty(folder: Path) -> None:
-    """Remove whatever is left in a folder."""
-    with contextlib.suppress(FileNotFoundError):
-        for entry in os.scandir(folder):
+    """Remove whatever is left in a folder, as far as that is possible."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry, ignore_errors=True)
             else:
-                Path(entry).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    Path(entry).unlink()
 
 
 def _written(context: StageContext) -> list[tuple[str, Written]]:
@@ -374,38 +324,13 @@ def _error(
     }
 
 
-@contextlib.contextmanager
-def _soft_timeout(seconds: float | None) -> Iterator[None]:
-    """Raise TookTooLong inside the block after so many seconds, by a timer of the kernel's."""
-    if seconds is None:
-        yield
-        return
-
-    def over(*_: object) -> None:
-        raise TookTooLong(f"the stage took longer than {seconds:g} s")
-
-    before = signal.signal(signal.SIGALRM, over)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def _limit_memory(limit: int | None) -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    soft = hard if limit is None else limit
-    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
 def main() -> None:
     """Run a worker on the descriptors given on the command line."""
     socket_fd, lifeline, parent = (int(argument) for argument in sys.argv[1:4])
-    die_with_parent(parent)
+    process.die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _guard_group(lifeline, socket_fd)
-    _keep_memory()
+    process.guard_group(lifeline, socket_fd)
+    process.keep_memory()
     # Native engines print to standard output; the server's own output is not theirs.
     os.dup2(2, 1)
     logging.basicConfig(

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from multiprocessing.connection import Connection
 
-from millrace.engine.worker import die_with_parent
+from millrace.engine.process import die_with_parent
 from millrace.errors import MillraceError, SettingsError, Transient
 from millrace.workloads.transcripts.recognisers import Recognised, Recogniser, RecogniserSpec, Samples, load
 
